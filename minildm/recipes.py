@@ -1,0 +1,242 @@
+"""Named training runs: what `minildm train`, `make checkpoints` and the lessons run is defined once, here."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import levels, scenes, text, weights
+from .files import UserError
+from .pipe import LatentDiffusion
+from .train import EMA, Loss, Progress, diffusion_loss, fit, vae_loss
+from .unet import UNet, UNetConfig
+from .vae import VAE, FlatVAE, VAEConfig
+
+# Seeds of the endless streams of scenes: no run trains on what another, or an evaluation, draws.
+CLIP_SEED, VAE_SEED, UNET_SEED, CHECK_SEED = 3, 1, 2, 99
+
+VAE_CONFIG = VAEConfig(block_out_channels=(32, 64, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
+LATENT_CONFIG = UNetConfig(
+    block_out_channels=(64, 128), layers_per_block=1, transformer_layers=(1, 1), heads=(4, 4), context_dim=128,
+    norm_num_groups=16,
+)  # fmt: skip
+# The latent network with two more levels in front: attention at the same 8x8 and 4x4 places.
+PIXEL_CONFIG = replace(
+    LATENT_CONFIG, in_channels=3, out_channels=3, block_out_channels=(32, 64, 64, 128),
+    transformer_layers=(0, 0, 1, 1), heads=(4, 4, 4, 4),
+)  # fmt: skip
+# What a few minutes can train, small enough to ship beside the others.
+SMALL_LATENT = replace(LATENT_CONFIG, block_out_channels=(40, 80), norm_num_groups=8)
+SMALL_PIXEL = replace(PIXEL_CONFIG, block_out_channels=(24, 40, 40, 80), norm_num_groups=8)
+
+
+@dataclass
+class Run:
+    """A training run ready to start: what `fit` needs, and what becomes of the averaged network at the end."""
+
+    model: nn.Module  # what is trained
+    loss: Loss
+    check: Callable[[nn.Module], float]  # a loss on pictures and noise that never change
+    finish: Callable[[nn.Module], nn.Module]  # trained network -> what is saved
+    steps: int
+    lr: float
+    ema: float = 0.999
+    autocast: torch.dtype | None = torch.bfloat16  # measured: half the time of a step with convolutions
+
+
+def scene_batch(seed: int, step: int, batch: int, objects: int | None = None) -> tuple[Tensor, scenes.Scenes]:
+    """The `step`-th batch of an endless stream of scenes without held-out pairs: pictures (b, 3, 32, 32), scenes."""
+    drawn = scenes.draw(batch, seed=seed, start=step * batch, objects=objects)
+    return scenes.render(drawn).to(memory_format=torch.channels_last), drawn
+
+
+def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 0.01, steps: int = 4000) -> Run:
+    """The autoencoder of the shapes world: squared error and a small KL term, no perceptual or adversarial one."""
+    model = VAE(config).to(memory_format=torch.channels_last)
+    pictures, _ = scene_batch(CHECK_SEED, 0, 256)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        pixels, _ = scene_batch(VAE_SEED, step, batch)
+        return sum(vae_loss(model, pixels, kl_weight, generator))
+
+    @torch.no_grad()
+    def check(vae: nn.Module) -> float:
+        return (vae.decode(vae.encode(pictures)[0]) - pictures).square().mean().item()
+
+    @torch.no_grad()
+    def finish(vae: nn.Module) -> nn.Module:
+        vae.config = replace(config, scaling_factor=scaling_factor(vae))
+        return vae
+
+    return Run(model, loss, check, finish, steps, lr=1.2e-3)
+
+
+@torch.no_grad()
+def scaling_factor(vae: nn.Module) -> float:
+    """1 / the standard deviation of the latents of 1,024 pictures (Rombach et al. 2022, appendix G, eq. 28)."""
+    pictures, _ = scene_batch(CHECK_SEED, 1, 1024)
+    return round(1 / vae.encode(pictures)[0].std().item(), 5)
+
+
+def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
+    """A fully connected VAE with two latents, on scikit-learn's handwritten digits."""
+    from .data import digits
+
+    pictures, _ = digits("train")
+    held_back, _ = digits("test")
+    model = FlatVAE()
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        pixels = pictures[torch.randint(len(pictures), (batch,), generator=generator)]
+        return sum(vae_loss(model, pixels, DIGITS_VARIANCE * 2 * beta, generator))
+
+    @torch.no_grad()
+    def check(vae: nn.Module) -> float:
+        return (vae.decode(vae.encode(held_back)[0]) - held_back).square().mean().item()
+
+    return Run(model, loss, check, lambda vae: vae, steps, lr=2e-3, autocast=None)
+
+
+# A Gaussian decoder of this variance makes the squared error a likelihood; about what two latents leave over.
+DIGITS_VARIANCE = 0.1
+
+
+def clip_run(batch: int = 128, negatives: int = 3, steps: int = 1500) -> Run:
+    """The tokenizer, learned from captions, and a mini-CLIP trained from nothing with hard negatives."""
+    said = [
+        caption
+        for full in (False, True)
+        for caption in scenes.captions(scenes.draw(20_000, seed=CLIP_SEED), seed=CLIP_SEED, full=full)
+    ]
+    model = text.MiniCLIP(text.Text.tiny(text.train_tokenizer(said)))
+    check_batch = text.clip_batch(CHECK_SEED, 0, 256, 4)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        return text.clip_loss(model, text.clip_batch(CLIP_SEED, step, batch, negatives))
+
+    @torch.no_grad()
+    def check(clip: nn.Module) -> float:
+        return text.clip_loss(clip, check_batch).item()
+
+    return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995, autocast=None)
+
+
+def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Tensor, list[str]]:
+    """Pictures and training captions: three in four name everything, two in three have two objects."""
+    pictures, drawn = scene_batch(seed, step, batch, objects)
+    start, quarter = step * batch, batch // 4
+    some = scenes.captions(drawn[:quarter], seed, start)
+    return pictures, some + scenes.captions(drawn[quarter:], seed, start + quarter, full=True)
+
+
+def diffusion_run(
+    vae: VAE | None = None,
+    words: text.Text | None = None,
+    config: UNetConfig | None = None,
+    objects: int | None = None,
+    batch: int = 64,
+    steps: int = 14_000,
+    lr: float = 1e-3,
+    unsaid: float = 0.1,
+) -> Run:
+    """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
+
+    v-prediction on cosine rows; a caption is left out with probability `unsaid`, so that one network also answers
+    without it (Ho & Salimans 2022, algorithm 1). `vae` and `words` stay as they are.
+    """
+    config = config or replace(LATENT_CONFIG if vae else PIXEL_CONFIG, context_dim=128 if words else None)
+    model = UNet(config)
+    pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing")
+    with torch.no_grad():
+        empty = words([""]) if words else None
+
+    @torch.no_grad()
+    def inputs(seed: int, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, dict]:
+        pictures, said = captioned(seed, step, count, objects)
+        condition = pipe.condition(said)
+        if words:
+            drop = (torch.rand(count, generator=generator) < unsaid)[:, None, None].to(empty.device)
+            condition["context"] = torch.where(drop, empty, condition["context"])
+        return pipe.encode(pictures.to(pipe.device)).float(), condition
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        x0, condition = inputs(UNET_SEED, step, batch, generator)
+        return diffusion_loss(model, x0, pipe.schedule, pipe.prediction, generator, **condition).mean()
+
+    @torch.no_grad()
+    def check(unet: nn.Module) -> float:
+        generator = torch.Generator().manual_seed(0)
+        x0, condition = inputs(CHECK_SEED, 2, 256, generator)
+        return diffusion_loss(unet, x0, pipe.schedule, pipe.prediction, generator, **condition).mean().item()
+
+    def finish(unet: nn.Module) -> nn.Module:
+        pipe.unet = unet
+        return pipe
+
+    return Run(model, loss, check, finish, steps, lr)
+
+
+def prepare(name: str, objects: int | None = None, captions: bool = True, small: bool = False,
+            vae: str = "shapes/vae", clip: str = "clip", seed: int = 0) -> Run:  # fmt: skip
+    """The run of a recipe's name, its first weights drawn from `seed`.
+
+    For "latent" and "pixel": objects, 1 or 2 in each scene (None: both kinds); captions, False for a pixel model
+    without prompts; small, the network that minutes can train; vae and clip, folders or shipped names of what
+    they build on. Raises `UserError` for an unknown name.
+    """
+    if name not in RECIPES:
+        raise UserError("recipe", name, "one of " + ", ".join(RECIPES))
+    if objects not in (None, 1, 2):
+        raise UserError("objects", objects, "1, 2 or nothing for both")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name not in ("latent", "pixel"):
+            return {"vae": vae_run, "clip": clip_run, "digits-vae": digits_run}[name]()
+        words = weights.load(clip).text if captions else None
+        encoder = weights.load(vae) if name == "latent" else None
+        config = (SMALL_LATENT if encoder else SMALL_PIXEL) if small else (LATENT_CONFIG if encoder else PIXEL_CONFIG)
+        return diffusion_run(encoder, words, replace(config, context_dim=128 if captions else None), objects)
+
+
+def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,
+          resume: bool = False, dtype: torch.dtype = torch.float32, **options: object) -> Iterator[Progress]:  # fmt: skip
+    """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
+
+    steps or seconds: by default the recipe's own number of steps. `folder` also gets `state.pt`, from which `resume`
+    goes on, and `metrics.jsonl`, a line every hundredth of the run. options: as in `prepare`.
+    Raises `UserError` where the folder holds a run already and `resume` is not asked for, or the other way round.
+    """
+    folder = Path(folder)
+    state = folder / "state.pt"
+    if state.exists() != resume:
+        wanted = "a folder without a run, or resume" if state.exists() else "a folder with a run to go on from"
+        raise UserError("out", str(folder), wanted)
+    run = prepare(name, seed=seed, **options)
+    if steps is None and seconds is None:
+        steps = run.steps
+    ema = EMA(run.model, run.ema)
+    lr, marks = run.lr, 0
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=lr, ema=ema, seed=seed,
+                   autocast=run.autocast, checkpoint=state)  # fmt: skip
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        for now in progress:
+            if int(now.fraction * 100) > marks:
+                marks = int(now.fraction * 100)
+                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss, "check": run.check(ema.model)}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+            yield now
+    weights.save(run.finish(ema.model), folder, dtype)
+
+
+RECIPES = {
+    "vae": "the autoencoder of the shapes world",
+    "clip": "the tokenizer and the mini-CLIP, whose text tower steers the pictures",
+    "latent": "the text-to-picture model in the latents of the autoencoder",
+    "pixel": "the same in pixels, or without prompts",
+    "digits-vae": "a small fully connected VAE on handwritten digits",
+}

@@ -1,0 +1,27 @@
+"""The shapes world: scenes of coloured shapes, their pictures and their captions, all from one seed."""
+
+from .captions import WORDS, captions, unknown_words
+from .render import edge_map, layout_map, masks, render
+from .words import BACKGROUNDS, COLOURS, HELD_OUT, PLACES, RELATIONS, SHAPES, SIZES
+from .world import Scenes, draw, place, relation
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "HELD_OUT",
+    "PLACES",
+    "RELATIONS",
+    "SHAPES",
+    "SIZES",
+    "WORDS",
+    "Scenes",
+    "captions",
+    "draw",
+    "edge_map",
+    "layout_map",
+    "masks",
+    "place",
+    "relation",
+    "render",
+    "unknown_words",
+]

@@ -1,0 +1,105 @@
+"""What one does with a model: each task a short function over denoisers and a sampler, none a class."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .denoise import Denoiser, clamped, denoiser, guided
+from .files import UserError
+from .levels import rescaled
+from .pipe import LatentDiffusion
+from .sample import SAMPLERS
+
+
+def prompted(pipe: LatentDiffusion, prompts: Sequence[str], negative: str | None, scale: float) -> Denoiser:
+    """The model's denoiser steered by `prompts`: classifier-free guidance away from `negative` (None: the empty text).
+
+    Scale 1 needs no second network call and makes none. Pixel models answer within -1..1.
+    """
+
+    def conditioned(texts: Sequence[str]) -> Denoiser:
+        return denoiser(pipe.unet, pipe.prediction, dtype=pipe.dtype, **pipe.condition(texts))
+
+    denoise = conditioned(prompts)
+    if pipe.text is not None and scale != 1:
+        denoise = guided(denoise, conditioned([negative or ""] * len(prompts)), scale)
+    return denoise if pipe.vae is not None else clamped(denoise, -1, 1)
+
+
+def states(
+    pipe: LatentDiffusion,
+    prompt: str | Sequence[str] = "",
+    negative: str | None = None,
+    steps: int = 25,
+    scale: float = 3.0,
+    sampler: str = "ddim",
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Iterator[Tensor]:
+    """The film of `text2img`: yields the start and then every state, steps + 1 latents (b, c, h, w) in all.
+
+    Arguments and errors as in `text2img`. `pipe.decode` makes a picture of any of them.
+    """
+    prompts = _prompts(prompt)
+    if sampler not in SAMPLERS:
+        raise UserError("sampler", sampler, "one of " + ", ".join(SAMPLERS))
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise UserError("scale", scale, "a finite number; 1 is no guidance, 3 to 8 is usual")
+    rows = pipe.rows(steps, sampler)
+    if noise is None:
+        shape = (len(prompts), *pipe.latent_shape(height, width))
+        noise = torch.randn(shape, generator=generator)  # on the CPU: a seed means the same start on every device
+    elif noise.ndim != 4 or noise.shape[1] != pipe.unet.config.in_channels:
+        raise UserError("noise", tuple(noise.shape), f"a shape (b, {pipe.unet.config.in_channels}, h, w)")
+    if len(prompts) not in (1, len(noise)):
+        raise UserError("prompts", len(prompts), f"one, or as many as the noise has pictures: {len(noise)}")
+    x = noise.to(pipe.device, torch.float32)
+    denoise = prompted(pipe, prompts * (len(x) // len(prompts)), negative, scale)
+    return _film(denoise, x, rows, sampler, generator)
+
+
+@torch.no_grad()
+def text2img(
+    pipe: LatentDiffusion,
+    prompt: str | Sequence[str] = "",
+    negative: str | None = None,
+    steps: int = 25,
+    scale: float = 3.0,
+    sampler: str = "ddim",
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Tensor:
+    """Pictures from a prompt: (b, 3, height, width) in -1..1.
+
+    prompt: a string or a list; one prompt makes as many pictures as `noise` has. negative: what to steer away from;
+    None is the model's own rule, the empty text. steps: 1..T calls of the sampler. scale: uncond + scale * (cond -
+    uncond). sampler: a name in `sample.SAMPLERS`. noise: the unit-normal start (b, c, h, w) in latents, which fixes
+    the picture's size; else drawn from `generator` for `height` and `width` in pixels.
+    Raises `UserError` for a prompt that is no text, steps, scale, sampler, noise or size out of range.
+    """
+    for z in states(pipe, prompt, negative, steps, scale, sampler, noise, generator, height, width):
+        pass
+    return pipe.decode(z)
+
+
+def _film(denoise, x, rows, sampler, generator):
+    """The start and every state after it, all in the frame of `rows`."""
+    yield x
+    frame = rows
+    if sampler == "heun":  # its numbers depend on the frame, and published ones are of this one
+        x, frame = x / rows[0].alpha, rescaled(rows)
+    for row, own, state in zip(rows[1:], frame[1:], SAMPLERS[sampler](denoise, x, frame, generator=generator), strict=True):
+        yield state * (row.alpha / own.alpha)
+
+
+def _prompts(prompt: str | Sequence[str]) -> list[str]:
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(prompts, list | tuple) or not prompts or not all(isinstance(p, str) for p in prompts):
+        raise UserError("prompt", prompt, "a text or a list of texts")
+    return list(prompts)

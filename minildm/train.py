@@ -1,0 +1,191 @@
+"""Losses, the average of the weights, and one training loop that reports as it goes.
+
+Everything random in a step is drawn from a generator seeded by (seed, step). So a run is the same run whether or
+not it was interrupted, and there is no random state to save.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .denoise import target
+from .files import UserError, atomic_write
+from .levels import Schedule
+from .vae import kl_divergence, sample_latent
+
+Loss = Callable[[int, torch.Generator], Tensor]
+
+
+def vae_loss(
+    vae: nn.Module, pixels: Tensor, kl_weight: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Squared error and KL divergence of a VAE on pixels (b, c, h, w), both in nats-like units per pixel value.
+
+    Returns (reconstruction, kl): means over the batch and over the c*h*w values of a picture, so their sum
+    `reconstruction + kl` is the negative evidence lower bound up to scale (Kingma & Welling 2014, eq. 10) with
+    `kl_weight` already applied to the second (Higgins et al. 2017's beta, in units of this squared error).
+    """
+    mean, logvar = vae.encode(pixels)
+    out = vae.decode(sample_latent(mean, logvar, generator))
+    kl = kl_divergence(mean.float(), logvar.float()).mean() / pixels[0].numel()
+    return (out.float() - pixels).square().mean(), kl_weight * kl
+
+
+def diffusion_loss(
+    network: nn.Module,
+    x0: Tensor,
+    schedule: Schedule,
+    prediction: str,
+    generator: torch.Generator | None = None,
+    **condition: object,
+) -> Tensor:
+    """Mean squared error of the network's answer at random levels: x0 (b, c, h, w) -> (b,), one for each picture.
+
+    The simplified objective of Ho et al. 2020, eq. 14, for any prediction. Levels and noise are drawn on the CPU,
+    so a seeded generator gives the same loss on every device; pass the same seed again and again for a
+    validation curve that only the network can change.
+    """
+    index = torch.randint(len(schedule), (len(x0),), generator=generator).to(x0.device)
+    eps = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
+    level = schedule.at(index)  #                                                         each (b,)
+    alpha, sigma = (a.view(-1, *[1] * (x0.ndim - 1)) for a in (level.alpha, level.sigma))
+    out = network(alpha * x0 + sigma * eps, level.t, **condition)
+    return (out.float() - target(x0, eps, level, prediction)).square().flatten(1).mean(1)
+
+
+class EMA:
+    """An exponential moving average of a network's weights, in a copy of it: `ema.model`.
+
+    The decay starts low and rises to `decay`, min(decay, (1 + step) / (10 + step)), so that a short run's average
+    is not the beginning's noise.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise UserError("ema decay", decay, "a number from 0 up to but not 1")
+        self.decay, self.step = decay, 0
+        self.model = deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's weights as they are now; buffers are copied."""
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        self.step += 1
+        mine, theirs = list(self.model.parameters()), [p.detach() for p in model.parameters()]
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for a, b in zip(self.model.buffers(), model.buffers(), strict=True):
+            a.copy_(b)
+
+
+@dataclass
+class Progress:
+    """Where a run stands after a step: `fraction` 0..1 of it done, `seconds` spent training so far."""
+
+    step: int
+    fraction: float
+    seconds: float
+    loss: float
+    rate: float
+
+
+def learning_rate(fraction: float, warmup: float = 0.03) -> float:
+    """The factor on the peak learning rate at `fraction` 0..1 of the run: a linear rise, then a half cosine to 0.
+
+    Loshchilov & Hutter 2017, eq. 5, without restarts.
+    """
+    if fraction < warmup:
+        return fraction / warmup
+    return 0.5 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup)))
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    lr: float = 1e-3,
+    ema: EMA | None = None,
+    seed: int = 0,
+    autocast: torch.dtype | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: float = 60.0,
+) -> Iterator[Progress]:
+    """Train `model` by `loss(step, generator)` and yield a `Progress` after each step; stop early by breaking off.
+
+    Give `steps` or `seconds`. AdamW (betas 0.9 and 0.99), gradients clipped to norm 1, learning rate `lr` times
+    `learning_rate(fraction)`. `autocast` (say torch.bfloat16) is the dtype of the forward pass; weights stay as
+    they are. With `checkpoint`, the state is written to that file every `save_every` seconds of training and at
+    the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
+    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
+    """
+    if (steps is None) == (seconds is None) or (steps or seconds) <= 0:
+        raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
+    device = next(model.parameters()).device
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    step, spent = 0, 0.0
+    path = Path(checkpoint) if checkpoint else None
+    if path and path.exists():
+        step, spent = _restore(path, model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
+    last_save = spent
+    model.train()
+
+    def fraction() -> float:
+        return min(1.0, step / steps if steps else spent / seconds)
+
+    while fraction() < 1:
+        started = time.perf_counter()
+        rate = lr * learning_rate(fraction())
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        # on a CPU the backward pass of fused attention costs more than all the rest of a small U-Net
+        attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None), attention:
+            value = loss(step, generator)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        if not math.isfinite(value.item()):
+            raise UserError(f"loss at step {step}", value.item(), "a finite number; try a smaller learning rate")
+        optimizer.step()
+        if ema:
+            ema.update(model)
+        step, spent = step + 1, spent + time.perf_counter() - started
+        if path and (spent - last_save >= save_every or fraction() >= 1):
+            _save(path, model, optimizer, ema, step, spent, {"seed": seed, "steps": steps, "seconds": seconds})
+            last_save = spent
+        yield Progress(step, fraction(), spent, value.item(), rate)
+    model.eval()
+
+
+def _save(path, model, optimizer, ema, step, spent, run):
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent, "run": run}
+    if ema:
+        state |= {"ema": ema.model.state_dict(), "ema_step": ema.step}
+    atomic_write(path, lambda part: torch.save(state, part))
+
+
+def _restore(path, model, optimizer, ema, run) -> tuple[int, float]:
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        found = state["run"]
+    except Exception as error:
+        raise UserError(f"checkpoint {path}", type(error).__name__, "a whole checkpoint of this run") from error
+    if found != run or ("ema" in state) != (ema is not None):
+        raise UserError(f"checkpoint {path}", found, f"a checkpoint of the run {run}")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    if ema:
+        ema.model.load_state_dict(state["ema"])
+        ema.step = state["ema_step"]
+    return state["step"], state["spent"]

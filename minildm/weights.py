@@ -1,0 +1,228 @@
+"""Models to folders and back, in the Hugging Face layout, through one strict loader.
+
+A folder holds one sub-folder a part, each with its `config.json` and a `.safetensors` file whose names are the
+attribute names of our classes: those of the published checkpoints.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import configs
+from .files import UserError, atomic_write, sha256
+from .pipe import LatentDiffusion
+from .text import MiniCLIP, Text
+from .unet import UNet, UNetConfig
+from .vae import VAE, FlatVAE
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def shipped() -> list[str]:
+    """Names of the models that came with the package; `load` takes each in place of a folder."""
+    return sorted(_manifest())
+
+
+def _manifest() -> dict:
+    path = SHIPPED / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
+
+
+def fingerprint(folder: str | Path) -> str:
+    """One short hash of all files of weights in a folder: 12 hexadecimal digits that name a trained model."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*.safetensors")):
+        digest.update(sha256(path).encode())
+    return digest.hexdigest()[:12]
+
+
+def locate(source: str | Path) -> Path:
+    """The folder of a shipped model's name, or the folder itself; a shipped model's files are compared with their
+    recorded hashes. Raises `UserError` where there is neither, or where a file is not the one that was shipped."""
+    entry = _manifest().get(str(source))
+    folder = SHIPPED / str(source) if entry else Path(source)
+    if not folder.is_dir():
+        raise UserError("model", str(source), f"a folder, or one of {', '.join(shipped()) or 'none shipped'}")
+    for name, digest in (entry or {}).get("sha256", {}).items():
+        if not (folder / name).exists() or sha256(folder / name) != digest:
+            raise UserError(f"file {name} of model {source}", "altered or missing", "the file as it was shipped")
+    return folder
+
+
+def load(source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A model from a folder or from a shipped model's name, in evaluation mode.
+
+    A pipeline folder (`model_index.json`) gives a `LatentDiffusion`; a folder of one part gives that part: `VAE`,
+    `FlatVAE` or `MiniCLIP`. Raises `UserError` that names the file and what is wrong with it.
+    """
+    folder = locate(source)
+    if (folder / "model_index.json").exists():
+        model = _load_pipe(folder, dtype)
+    else:
+        model = _load_part(folder, dtype)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a model into `folder`, weights in `dtype` (float16 halves the size), so that `load` gives it back.
+
+    A `LatentDiffusion` with all its parts also opens as `diffusers`' StableDiffusionPipeline.
+    """
+    folder = Path(folder)
+    if isinstance(model, LatentDiffusion):
+        _save_pipe(model, folder, dtype)
+    elif isinstance(model, VAE):
+        _write(model, configs.vae_to_hf(model.config, 32), folder, dtype)
+    elif isinstance(model, FlatVAE):
+        config = {"_class_name": "FlatVAE", "shape": model.shape, "latent": model.latent, "hidden": model.hidden}
+        _write(model, config, folder, dtype)
+    elif isinstance(model, MiniCLIP):
+        _save_text(model.text, folder, dtype)
+        config = {"_class_name": "MiniCLIP", "dim": model.dim, "channels": model.channels}
+        _write(model, config, folder, dtype, skip="text.")
+    else:
+        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE or MiniCLIP")
+    return folder
+
+
+def load_strict(build: Callable[[], nn.Module], path: Path, dtype: torch.dtype, skip: str = "\0") -> nn.Module:
+    """Fill `build()` with the tensors of a `.safetensors` file, name by name and shape by shape, or not at all.
+
+    `build` runs on the meta device, so nothing is allocated twice. Parts whose names start with `skip` stay on meta.
+    Raises ONE `UserError` that lists every name missing, too many, or of another shape.
+    """
+    tensors = _read(path)
+    with torch.device("meta"):
+        model = build()
+    wanted = {name: t.shape for name, t in model.state_dict().items() if not name.startswith(skip)}
+    faults = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
+    faults += [f"unknown {name}" for name in tensors.keys() - wanted.keys()]
+    faults += [
+        f"{name} of shape {tuple(tensors[name].shape)} instead of {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    if faults:
+        raise UserError(f"weights {path}", "; ".join(sorted(faults)), f"the {len(wanted)} names of its config")
+    model.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, strict=skip == "\0", assign=True)
+    return model
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"weights {path}", "no such file", "a .safetensors file") from error
+    except SafetensorError as error:
+        raise UserError(f"weights {path}", str(error), "a whole .safetensors file") from error
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"config {path}", "no such file", "a model's configuration") from error
+    except ValueError as error:
+        raise UserError(f"config {path}", str(error), "valid JSON") from error
+
+
+def _write(module: nn.Module, config: dict, folder: Path, dtype: torch.dtype, skip: str = "\0") -> None:
+    from safetensors.torch import save_file
+
+    state = module.state_dict().items()
+    tensors = {name: t.to("cpu", dtype).contiguous() for name, t in state if not name.startswith(skip)}
+    atomic_write(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    _write_json(folder / "config.json", config)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _save_text(text: Text, folder: Path, dtype: torch.dtype) -> None:
+    from copy import deepcopy
+
+    model = deepcopy(text.model).to("cpu", dtype)
+    model.save_pretrained(folder / "text_encoder")
+    # a pipeline that opens in float32 must not meet a text tower in float16
+    path = folder / "text_encoder" / "config.json"
+    _write_json(path, _json(path) | {"dtype": "float32"})
+    text.tokenizer.save_pretrained(folder / "tokenizer")
+    for file in (*(folder / "text_encoder").iterdir(), *(folder / "tokenizer").iterdir()):
+        file.chmod(0o644)
+
+
+def _load_text(folder: Path, dtype: torch.dtype) -> Text:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    for name in ("text_encoder/config.json", "text_encoder/model.safetensors", "tokenizer/tokenizer.json"):
+        if not (folder / name).exists():
+            raise UserError(f"file {folder / name}", "no such file", "a part of the text tower")
+    _read(folder / "text_encoder" / "model.safetensors")  # a broken file is named before transformers meets it
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+    return Text(tokenizer, model)
+
+
+def _load_part(folder: Path, dtype: torch.dtype) -> nn.Module:
+    config = _json(folder / "config.json")
+    kind, path = config.get("_class_name"), folder / WEIGHTS
+    if kind == "AutoencoderKL":
+        return load_strict(lambda: VAE(configs.vae_from_hf(config)), path, dtype)
+    if kind == "FlatVAE":
+        build = {name: config[name] for name in ("shape", "latent", "hidden")}
+        return load_strict(lambda: FlatVAE(**build), path, dtype)
+    if kind == "MiniCLIP":
+        text = _load_text(folder, dtype)
+        model = load_strict(lambda: MiniCLIP(text, config["dim"], config["channels"]), path, dtype, skip="text.")
+        return model
+    raise UserError(f"config {folder / 'config.json'}, _class_name", kind, "AutoencoderKL, FlatVAE or MiniCLIP")
+
+
+def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
+    schedule = next((k for k, make in configs.BETAS.items() if torch.equal(make().alpha, pipe.schedule.alpha)), None)
+    if schedule is None:
+        raise UserError("schedule", "rows of its own", "linear, scaled_linear or cosine rows with the default ends")
+    full = pipe.vae is not None and pipe.text is not None
+    index = {"_class_name": "StableDiffusionPipeline" if full else "LatentDiffusion", "requires_safety_checker": False}
+    size = pipe.latent_shape()[1]
+    unet = configs.unet_to_hf(pipe.unet.config, size) if full else {"_class_name": "UNet"} | dataclasses.asdict(pipe.unet.config)
+    _write(pipe.unet, unet | {"sample_size": size}, folder / "unet", dtype)
+    index["unet"] = ["diffusers", "UNet2DConditionModel"]
+    if pipe.vae is not None:
+        _write(pipe.vae, configs.vae_to_hf(pipe.vae.config, pipe.size), folder / "vae", dtype)
+        index["vae"] = ["diffusers", "AutoencoderKL"]
+    if pipe.text is not None:
+        _save_text(pipe.text, folder, dtype)
+        index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    scheduler = configs.scheduler_to_hf(schedule, pipe.prediction, pipe.spacing, pipe.last)
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    index |= {"scheduler": ["diffusers", "DDIMScheduler"]}
+    index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    _write_json(folder / "model_index.json", index)  # last: a folder without it is not taken for a whole one
+
+
+def _load_pipe(folder: Path, dtype: torch.dtype) -> LatentDiffusion:
+    index = _json(folder / "model_index.json")
+    config = _json(folder / "unet" / "config.json")
+    if config.get("_class_name") == "UNet":
+        fields = {f.name: config[f.name] for f in dataclasses.fields(UNetConfig)}
+        shape = UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    else:
+        shape = configs.unet_from_hf(config)
+    unet = load_strict(lambda: UNet(shape), folder / "unet" / WEIGHTS, dtype)
+    vae = _load_part(folder / "vae", dtype) if "vae" in index else None
+    text = _load_text(folder, dtype) if "text_encoder" in index else None
+    size = config.get("sample_size", 64) * (vae.config.downscale if vae else 1)
+    schedule = configs.scheduler_from_hf(_json(folder / "scheduler" / "scheduler_config.json"))
+    return LatentDiffusion(unet, vae, text, size=size, **schedule)
