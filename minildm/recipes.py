@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import levels, scenes, text, weights
-from .files import UserError
+from .files import UserError, atomic_write
 from .pipe import LatentDiffusion
 from .train import EMA, Loss, Progress, diffusion_loss, fit, vae_loss
 from .unet import UNet, UNetConfig
@@ -17,6 +17,7 @@ from .vae import VAE, FlatVAE, VAEConfig
 
 # Seeds of the endless streams of scenes: no run trains on what another, or an evaluation, draws.
 CLIP_SEED, VAE_SEED, UNET_SEED, CHECK_SEED = 3, 1, 2, 99
+MARKS = 40  # lines in a run's `metrics.jsonl`
 
 VAE_CONFIG = VAEConfig(block_out_channels=(32, 64, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
 LATENT_CONFIG = UNetConfig(
@@ -29,8 +30,13 @@ PIXEL_CONFIG = replace(
     transformer_layers=(0, 0, 1, 1), heads=(4, 4, 4, 4),
 )  # fmt: skip
 # What a few minutes can train, small enough to ship beside the others.
-SMALL_LATENT = replace(LATENT_CONFIG, block_out_channels=(40, 80), norm_num_groups=8)
-SMALL_PIXEL = replace(PIXEL_CONFIG, block_out_channels=(24, 40, 40, 80), norm_num_groups=8)
+SMALL_LATENT = replace(LATENT_CONFIG, block_out_channels=(32, 64), norm_num_groups=8)
+SMALL_PIXEL = replace(PIXEL_CONFIG, block_out_channels=(24, 32, 32, 64), norm_num_groups=8)
+# Lesson 07's: no prompts, attention at 8x8 only.
+PLAIN_PIXEL = UNetConfig(
+    in_channels=3, out_channels=3, block_out_channels=(24, 32, 48), layers_per_block=1, transformer_layers=(0, 0, 1),
+    heads=(4, 4, 4), context_dim=None, norm_num_groups=8,
+)  # fmt: skip
 
 
 @dataclass
@@ -104,7 +110,7 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
 DIGITS_VARIANCE = 0.1
 
 
-def clip_run(batch: int = 128, negatives: int = 3, steps: int = 1500) -> Run:
+def clip_run(batch: int = 128, negatives: int = 2, steps: int = 800) -> Run:
     """The tokenizer, learned from captions, and a mini-CLIP trained from nothing with hard negatives."""
     said = [
         caption
@@ -121,21 +127,26 @@ def clip_run(batch: int = 128, negatives: int = 3, steps: int = 1500) -> Run:
     def check(clip: nn.Module) -> float:
         return text.clip_loss(clip, check_batch).item()
 
-    return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995, autocast=None)
+    return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995)
 
 
 def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Tensor, list[str]]:
-    """Pictures and training captions: three in four name everything, two in three have two objects."""
-    pictures, drawn = scene_batch(seed, step, batch, objects)
-    start, quarter = step * batch, batch // 4
-    some = scenes.captions(drawn[:quarter], seed, start)
-    return pictures, some + scenes.captions(drawn[quarter:], seed, start + quarter, full=True)
+    """Pictures and training captions: three in four name everything, two in three have two objects (if both may be)."""
+    parts = ((1, 0, batch // 3), (2, batch // 3, batch)) if objects is None else ((objects, 0, batch),)
+    pictures, said = [], []
+    for count, first, last in parts:
+        start, quarter = step * batch + first, (last - first) // 4
+        drawn = scenes.draw(last - first, seed, start, objects=count)
+        pictures.append(scenes.render(drawn))
+        said += scenes.captions(drawn[:quarter], seed, start)
+        said += scenes.captions(drawn[quarter:], seed, start + quarter, full=True)
+    return torch.cat(pictures).to(memory_format=torch.channels_last), said
 
 
 def diffusion_run(
     vae: VAE | None = None,
     words: text.Text | None = None,
-    config: UNetConfig | None = None,
+    config: UNetConfig = LATENT_CONFIG,
     objects: int | None = None,
     batch: int = 64,
     steps: int = 14_000,
@@ -147,7 +158,6 @@ def diffusion_run(
     v-prediction on cosine rows; a caption is left out with probability `unsaid`, so that one network also answers
     without it (Ho & Salimans 2022, algorithm 1). `vae` and `words` stay as they are.
     """
-    config = config or replace(LATENT_CONFIG if vae else PIXEL_CONFIG, context_dim=128 if words else None)
     model = UNet(config)
     pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing")
     with torch.no_grad():
@@ -195,42 +205,53 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
         torch.manual_seed(seed)
         if name not in ("latent", "pixel"):
             return {"vae": vae_run, "clip": clip_run, "digits-vae": digits_run}[name]()
+        if name == "latent" and not captions:
+            raise UserError("captions", captions, "True; only a pixel model goes without prompts")
         words = weights.load(clip).text if captions else None
         encoder = weights.load(vae) if name == "latent" else None
-        config = (SMALL_LATENT if encoder else SMALL_PIXEL) if small else (LATENT_CONFIG if encoder else PIXEL_CONFIG)
-        return diffusion_run(encoder, words, replace(config, context_dim=128 if captions else None), objects)
+        if words is None and encoder is None:
+            config = PLAIN_PIXEL
+        elif small:
+            config = SMALL_LATENT if encoder else SMALL_PIXEL
+        else:
+            config = LATENT_CONFIG if encoder else PIXEL_CONFIG
+        return diffusion_run(encoder, words, config, objects)
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,
-          resume: bool = False, dtype: torch.dtype = torch.float32, **options: object) -> Iterator[Progress]:  # fmt: skip
+          resume: bool = False, snapshots: int = 0, **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
-    steps or seconds: by default the recipe's own number of steps. `folder` also gets `state.pt`, from which `resume`
-    goes on, and `metrics.jsonl`, a line every hundredth of the run. options: as in `prepare`.
-    Raises `UserError` where the folder holds a run already and `resume` is not asked for, or the other way round.
+    steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
+    as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
+    and `state.pt`, from which `resume` goes on. options: as in `prepare`.
+    Raises `UserError` where the folder holds a run already and `resume` is not asked for.
     """
     folder = Path(folder)
     state = folder / "state.pt"
-    if state.exists() != resume:
-        wanted = "a folder without a run, or resume" if state.exists() else "a folder with a run to go on from"
-        raise UserError("out", str(folder), wanted)
+    if state.exists() and not resume:
+        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
     run = prepare(name, seed=seed, **options)
     if steps is None and seconds is None:
         steps = run.steps
+    asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
+    atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
     ema = EMA(run.model, run.ema)
-    lr, marks = run.lr, 0
-    folder.mkdir(parents=True, exist_ok=True)
-    progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=lr, ema=ema, seed=seed,
+    progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
                    autocast=run.autocast, checkpoint=state)  # fmt: skip
+    marks = parts = None
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
         for now in progress:
-            if int(now.fraction * 100) > marks:
-                marks = int(now.fraction * 100)
-                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss, "check": run.check(ema.model)}
-                log.write(json.dumps(line) + "\n")
+            before, marks = marks, int(now.fraction * MARKS)
+            if marks != before:
+                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
+                log.write(json.dumps(line | {"check": run.check(ema.model)}) + "\n")
                 log.flush()
+            before, parts = parts, int(now.fraction * (snapshots + 1))
+            if before is not None and before < parts <= snapshots:
+                weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
             yield now
-    weights.save(run.finish(ema.model), folder, dtype)
+    weights.save(run.finish(ema.model), folder)
 
 
 RECIPES = {

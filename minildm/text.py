@@ -19,41 +19,40 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS_SEED = 7_919  # added to the seed of captions: one seed would choose scenes and words by the same numbers
 Batch = tuple[Tensor, list[str], list[list[str]]]
 
 
-def train_tokenizer(captions: Iterable[str], length: int = 24) -> "CLIPTokenizer":
-    """Learn a byte-level BPE tokenizer from captions; every word that occurs in them becomes one token.
+def train_tokenizer(texts: Iterable[str], length: int = 24) -> "CLIPTokenizer":
+    """Learn a byte-level BPE tokenizer from texts, say captions; every word that occurs in them becomes one token.
 
     Sennrich et al. 2016, section 3.2, on bytes (Radford et al. 2019, section 2.2), a word's last byte marked `</w>`.
     The vocabulary has the order of the published one: 256 bytes, the same with `</w>`, the merges as they were
     learned, start, end. So any text can be written, at worst byte by byte. Padding is the end token, as in
-    Stable Diffusion 1.x. `length` is the number of tokens of every prompt, start and end included (at least 3).
-    Raises `UserError` if a caption does not fit into it.
+    Stable Diffusion 1.x. `length` is the number of tokens of every prompt, start and end included.
+    Raises `UserError` if there are no texts or one of them does not fit into `length` tokens.
     """
     from tokenizers import models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
-    captions = list(captions)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    base = alphabet + [byte + "</w>" for byte in alphabet]
-    # CLIPTokenizer cuts text into words; a bare one does so for the training, too.
-    tokenizer = CLIPTokenizer(vocab={token: i for i, token in enumerate([*base, START, END])}, merges=[])
-    learner = tokenizer.backend_tokenizer
-    # Naming the bytes as special tokens fixes their order, on which the choice between equal counts depends.
+    texts = list(texts)
+    if not texts:
+        raise UserError("texts", texts, "at least one to learn from")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    base = letters + [letter + "</w>" for letter in letters]
+    # Borrow the published way of cutting text into words: take a tokenizer of bytes and let its insides learn.
+    learner = CLIPTokenizer(vocab={token: i for i, token in enumerate([*base, START, END])}).backend_tokenizer
+    learner.model = models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix="")
+    # Between pairs of equal count the order of the vocabulary decides. Given as special tokens, the bytes keep theirs.
     trainer = trainers.BpeTrainer(
         vocab_size=100_000, min_frequency=1, special_tokens=base, end_of_word_suffix="</w>", show_progress=False
     )
-    model = models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix="")
-    learner.model = model
-    learner.train_from_iterator(captions, trainer)
+    learner.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     vocab = {token: i for i, token in enumerate([*base, *(a + b for a, b in merges), START, END])}
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
-    longest = max(captions, key=lambda text: len(tokenizer(text).input_ids), default="")
-    if len(tokenizer(longest).input_ids) > length:
-        raise UserError("length", length, f"at least {len(tokenizer(longest).input_ids)}, for {longest!r}")
+    sizes = [len(encoding) for encoding in tokenizer.backend_tokenizer.encode_batch(texts)]
+    if max(sizes) > length:
+        raise UserError("length", length, f"at least {max(sizes)}, for {texts[sizes.index(max(sizes))]!r}")
     return tokenizer
 
 
@@ -89,15 +88,17 @@ class Text(nn.Module):
         )
         return cls(tokenizer, CLIPTextModel(config))
 
-    def ids(self, prompts: str | list[str]) -> Tensor:
-        """Token numbers (b, n) int64 of one prompt or several, padded or cut to n = `tokenizer.model_max_length`.
+    def ids(self, prompts: str | list[str], padding: str = "max_length") -> Tensor:
+        """Token numbers (b, n) int64 of one prompt or b of them, start and end included, on the model's device.
 
-        Raises `UserError` for anything but a string or a non-empty list of strings.
+        Longer prompts are cut to n = `tokenizer.model_max_length` and shorter ones padded to it; with `padding`
+        "longest", only to the longest of these prompts.
+        Raises `UserError` for anything but a string or a list of at least one string.
         """
         prompts = [prompts] if isinstance(prompts, str) else prompts
         if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
             raise UserError("prompt", prompts, "a string or a list of strings")
-        batch = self.tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt")
+        batch = self.tokenizer(list(prompts), padding=padding, truncation=True, return_tensors="pt")
         return batch.input_ids.to(self.model.device)
 
     def encode_ids(self, ids: Tensor) -> Tensor:
@@ -110,10 +111,8 @@ class Text(nn.Module):
 
     def pooled(self, prompts: str | list[str]) -> Tensor:
         """Prompts -> the hidden state (b, d) at each one's first end token, which has seen all its words."""
-        ids = self.ids(prompts)
-        # Attention looks back only, so what follows the last prompt's end changes nothing but the cost.
-        longest = int((ids == self.tokenizer.eos_token_id).int().argmax(1).max()) + 1
-        return self.model(input_ids=ids[:, :longest]).pooler_output
+        # Attention looks back only: padding would cost time and change nothing.
+        return self.model(input_ids=self.ids(prompts, "longest")).pooler_output
 
 
 class MiniCLIP(nn.Module):
@@ -133,11 +132,14 @@ class MiniCLIP(nn.Module):
             nn.Conv2d(c, 2 * c, 3, stride=2, padding=1),  #                               (b, 2c, 8, 8)
             nn.GroupNorm(8, 2 * c),
             nn.SiLU(),
-            nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 4 * c),
+            nn.Conv2d(2 * c, 2 * c, 3, stride=2, padding=1),
+            nn.GroupNorm(8, 2 * c),
             nn.SiLU(),
-            nn.Flatten(),  #                                                              (b, 64c)
-            nn.Linear(64 * c, dim),
+            nn.Flatten(),  #                                                              (b, 32c)
+            nn.Linear(32 * c, 8 * c),
+            nn.LayerNorm(8 * c),
+            nn.SiLU(),
+            nn.Linear(8 * c, dim),
         )
         self.project = nn.Linear(text.model.config.hidden_size, dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
@@ -182,12 +184,11 @@ def clip_batch(seed: int, step: int, batch: int = 128, negatives: int = 2) -> Ba
     """
     start = step * batch
     scenes = draw(batch, seed, start)
-    words = seed + WORDS_SEED
     texts, false = [], []
     for full, half in ((True, slice(0, batch // 2)), (False, slice(batch // 2, batch))):
         part: Scenes = scenes[half]
-        texts += captions(part, words, start + half.start, full)
-        false += false_captions(part, words, start + half.start, full, negatives)
+        texts += captions(part, seed, start + half.start, full)
+        false += false_captions(part, seed, start + half.start, full, negatives)
     return render(scenes), texts, false
 
 

@@ -20,7 +20,8 @@ from .unet import UNet, UNetConfig
 from .vae import VAE, FlatVAE
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"
+TEXT_PREFIX = "text_model."  # on every name of a published text tower; transformers 5 dropped it from its classes
 
 
 def shipped() -> list[str]:
@@ -46,13 +47,15 @@ def fingerprint(folder: str | Path) -> str:
 def locate(source: str | Path) -> Path:
     """The folder of a shipped model's name, or the folder itself; a shipped model's files are compared with their
     recorded hashes. Raises `UserError` where there is neither, or where a file is not the one that was shipped."""
-    entry = _manifest().get(str(source))
+    name = str(source).split("/")[0]  # "shapes", or "shapes/vae" for one of its parts
+    entry = _manifest().get(name)
     folder = SHIPPED / str(source) if entry else Path(source)
     if not folder.is_dir():
         raise UserError("model", str(source), f"a folder, or one of {', '.join(shipped()) or 'none shipped'}")
-    for name, digest in (entry or {}).get("sha256", {}).items():
-        if not (folder / name).exists() or sha256(folder / name) != digest:
-            raise UserError(f"file {name} of model {source}", "altered or missing", "the file as it was shipped")
+    for file, digest in (entry or {}).get("sha256", {}).items():
+        path = SHIPPED / name / file
+        if path.is_relative_to(folder) and (not path.exists() or sha256(path) != digest):
+            raise UserError(f"file {file} of model {name}", "altered or missing", "the file as it was shipped")
     return folder
 
 
@@ -98,7 +101,7 @@ def load_strict(build: Callable[[], nn.Module], path: Path, dtype: torch.dtype, 
     `build` runs on the meta device, so nothing is allocated twice. Parts whose names start with `skip` stay on meta.
     Raises ONE `UserError` that lists every name missing, too many, or of another shape.
     """
-    tensors = _read(path)
+    tensors = {name.removeprefix(TEXT_PREFIX): tensor for name, tensor in _read(path).items()}
     with torch.device("meta"):
         model = build()
     wanted = {name: t.shape for name, t in model.state_dict().items() if not name.startswith(skip)}
@@ -136,12 +139,13 @@ def _json(path: Path) -> dict:
         raise UserError(f"config {path}", str(error), "valid JSON") from error
 
 
-def _write(module: nn.Module, config: dict, folder: Path, dtype: torch.dtype, skip: str = "\0") -> None:
+def _write(module: nn.Module, config: dict, folder: Path, dtype: torch.dtype, skip: str = "\0",
+           file: str = WEIGHTS, prefix: str = "") -> None:  # fmt: skip
     from safetensors.torch import save_file
 
     state = module.state_dict().items()
-    tensors = {name: t.to("cpu", dtype).contiguous() for name, t in state if not name.startswith(skip)}
-    atomic_write(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    tensors = {prefix + name: t.to("cpu", dtype).contiguous() for name, t in state if not name.startswith(skip)}
+    atomic_write(folder / file, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
     _write_json(folder / "config.json", config)
 
 
@@ -150,27 +154,22 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def _save_text(text: Text, folder: Path, dtype: torch.dtype) -> None:
-    from copy import deepcopy
-
-    model = deepcopy(text.model).to("cpu", dtype)
-    model.save_pretrained(folder / "text_encoder")
     # a pipeline that opens in float32 must not meet a text tower in float16
-    path = folder / "text_encoder" / "config.json"
-    _write_json(path, _json(path) | {"dtype": "float32"})
+    config = text.model.config.to_dict() | {"architectures": ["CLIPTextModel"], "dtype": "float32"}
+    _write(text.model, config, folder / "text_encoder", dtype, file=TEXT_WEIGHTS, prefix=TEXT_PREFIX)
     text.tokenizer.save_pretrained(folder / "tokenizer")
-    for file in (*(folder / "text_encoder").iterdir(), *(folder / "tokenizer").iterdir()):
-        file.chmod(0o644)
 
 
 def _load_text(folder: Path, dtype: torch.dtype) -> Text:
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    for name in ("text_encoder/config.json", "text_encoder/model.safetensors", "tokenizer/tokenizer.json"):
-        if not (folder / name).exists():
-            raise UserError(f"file {folder / name}", "no such file", "a part of the text tower")
-    _read(folder / "text_encoder" / "model.safetensors")  # a broken file is named before transformers meets it
+    if not (folder / "tokenizer" / "tokenizer.json").exists():
+        raise UserError(f"file {folder / 'tokenizer' / 'tokenizer.json'}", "no such file", "the prompt's tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+    config = CLIPTextConfig.from_dict(_json(folder / "text_encoder" / "config.json"))
+    model = load_strict(lambda: CLIPTextModel(config), folder / "text_encoder" / TEXT_WEIGHTS, dtype)
+    # not part of the file, and left on the meta device
+    model.embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]
     return Text(tokenizer, model)
 
 
@@ -214,6 +213,7 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
 
 def _load_pipe(folder: Path, dtype: torch.dtype) -> LatentDiffusion:
     index = _json(folder / "model_index.json")
+    shared = folder / index.get("parts_of", "")  # where a shipped model keeps the parts it has in common with another
     config = _json(folder / "unet" / "config.json")
     if config.get("_class_name") == "UNet":
         fields = {f.name: config[f.name] for f in dataclasses.fields(UNetConfig)}
@@ -221,8 +221,8 @@ def _load_pipe(folder: Path, dtype: torch.dtype) -> LatentDiffusion:
     else:
         shape = configs.unet_from_hf(config)
     unet = load_strict(lambda: UNet(shape), folder / "unet" / WEIGHTS, dtype)
-    vae = _load_part(folder / "vae", dtype) if "vae" in index else None
-    text = _load_text(folder, dtype) if "text_encoder" in index else None
+    vae = _load_part(shared / "vae", dtype) if "vae" in index else None
+    text = _load_text(shared, dtype) if "text_encoder" in index else None
     size = config.get("sample_size", 64) * (vae.config.downscale if vae else 1)
     schedule = configs.scheduler_from_hf(_json(folder / "scheduler" / "scheduler_config.json"))
     return LatentDiffusion(unet, vae, text, size=size, **schedule)

@@ -5,16 +5,15 @@ object they belong to (Yuksekgonul et al. 2023, "When and why vision-language mo
 Captions of the same words in another order, and of one word changed, take that way out.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from .captions import captions
-from .words import BACKGROUNDS, COLOURS, SHAPES
-from .world import HELD_PAIRS, INSET, RADII, Scenes, pick, place, uniforms
+from .words import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from .world import HELD_PAIRS, INSET, Scenes, pick, place, uniforms
 
 SALT = 0x6E6567  # so that changes are not drawn with the very numbers that drew the scenes and their captions
+CHOICES = {"colour": len(COLOURS), "shape": len(SHAPES), "size": len(SIZES)}
 _ALLOWED = torch.ones(len(COLOURS), len(SHAPES), dtype=torch.bool)
 _ALLOWED[HELD_PAIRS[:, 0], HELD_PAIRS[:, 1]] = False
 
@@ -23,78 +22,63 @@ def _with(scenes: Scenes, **changed: Tensor) -> Scenes:
     return Scenes(**(vars(scenes) | changed))
 
 
-def _proper(scenes: Scenes) -> Tensor:
-    """(n,) bool: no held-out pair, and the two objects differ in their (colour, shape)."""
-    present = scenes.shape >= 0
-    allowed = (_ALLOWED[scenes.colour.clamp(min=0), scenes.shape.clamp(min=0)] | ~present).all(1)
-    same = (scenes.colour[:, 0] == scenes.colour[:, 1]) & (scenes.shape[:, 0] == scenes.shape[:, 1])
-    return allowed & ~same
+def change(scenes: Scenes, name: str, u: Tensor) -> tuple[Scenes, Tensor]:
+    """One object of each scene gets another colour, shape or size, as `name` says; this can always be done.
 
-
-def _another(value: Tensor, k: int, u: Tensor) -> Tensor:
-    """An index of k, other than `value`."""
-    return (value + 1 + pick(u, k - 1)) % k
-
-
-def _slot(scenes: Scenes, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Row numbers and the slot of one object of each scene, to index an (n, 2) array with."""
-    return torch.arange(len(scenes)), ((u < 0.5) & (scenes.count == 2)).long()
-
-
-def _change(scenes: Scenes, name: str, k: int, u: Tensor) -> Scenes:
-    """One object's colour, shape or size becomes another of the k."""
-    where = _slot(scenes, u[:, 0])
-    value = getattr(scenes, name).clone()
-    value[where] = _another(value[where], k, u[:, 1])
-    return _with(scenes, **{name: value})
-
-
-def change_colour(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-    changed = _change(scenes, "colour", len(COLOURS), u)
-    return changed, _proper(changed)
-
-
-def change_shape(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-    changed = _change(scenes, "shape", len(SHAPES), u)
-    return changed, _proper(changed)
-
-
-def change_size(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-    return _change(scenes, "size", len(RADII), u), scenes.count > 0
+    u: (n, 2) in 0..1, which object and which value. Returns the scenes and (n,) True.
+    """
+    n = torch.arange(len(scenes))
+    slot = ((u[:, 0] < 0.5) & (scenes.count == 2)).long()
+    value = {key: getattr(scenes, key)[n, slot, None] for key in CHOICES}  #              (n, 1) each
+    now, value[name] = value[name], torch.arange(CHOICES[name])[None]  #                  (n, 1), (1, k)
+    twin = (value["colour"] == scenes.colour[n, 1 - slot, None]) & (
+        value["shape"] == scenes.shape[n, 1 - slot, None]
+    )
+    good = (value[name] != now) & (name == "size" or _ALLOWED[value["colour"], value["shape"]] & ~twin)
+    wanted = (u[:, 1] * good.sum(1)).long()[:, None]  # 0 for the first good value, and so on
+    new = getattr(scenes, name).clone()
+    new[n, slot] = (good.cumsum(1) > wanted).long().argmax(1)
+    return _with(scenes, **{name: new}), torch.ones_like(slot, dtype=torch.bool)
 
 
 def change_background(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-    return _with(scenes, background=_another(scenes.background, len(BACKGROUNDS), u[:, 0])), scenes.count > 0
+    """Another background; u: (n, 2) in 0..1. Returns the scenes and (n,) True."""
+    k = len(BACKGROUNDS)
+    background = (scenes.background + 1 + pick(u[:, 1], k - 1)) % k
+    return _with(scenes, background=background), scenes.count > 0
 
 
 def change_place(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-    """A lone object moves to the middle of another ninth of the frame, or as near as its size lets it."""
+    """A lone object goes to the middle of another ninth of the frame, or as near as its size lets it.
+
+    u: (n, 2) in 0..1. Returns the scenes and (n,) bool: where there is one object whose place is beyond doubt.
+    """
     before = place(scenes)[:, 0]
-    after = _another(before, 9, u[:, 0])
+    after = (before + 1 + pick(u[:, 1], 8)) % 9
     margin = scenes.radius[:, 0] + INSET
-    x, y = (
-        torch.minimum(torch.maximum((2 * third + 1) / 6, margin), 1 - margin) for third in (after % 3, after // 3)
-    )
+    middle = torch.stack([after % 3, after // 3]) * 2 / 6 + 1 / 6
+    x, y = torch.minimum(torch.maximum(middle, margin), 1 - margin)  #                    (n,) each
     lone = scenes.count == 1
-    moved = _with(
-        scenes,
-        x=torch.where(lone[:, None], torch.stack([x, scenes.x[:, 1]], 1), scenes.x),
-        y=torch.where(lone[:, None], torch.stack([y, scenes.y[:, 1]], 1), scenes.y),
+    x, y = (
+        torch.where(lone[:, None], torch.stack([new, old[:, 1]], 1), old)
+        for new, old in ((x, scenes.x), (y, scenes.y))
     )
-    return moved, lone & (before >= 0)
+    return _with(scenes, x=x, y=y), lone & (before >= 0)
 
 
-def _swap(name: str) -> Callable[[Scenes, Tensor], tuple[Scenes, Tensor]]:
-    def swap(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-        value = getattr(scenes, name)
-        changed = _with(scenes, **{name: value.flip(1)})
-        return changed, (scenes.count == 2) & (value[:, 0] != value[:, 1]) & _proper(changed)
+def swap(scenes: Scenes, name: str, u: Tensor) -> tuple[Scenes, Tensor]:
+    """The two objects exchange their colours, shapes or sizes, as `name` says.
 
-    return swap
+    Returns the scenes and (n,) bool: where there are two, that differ in it, and no held-out pair comes of it.
+    """
+    value = getattr(scenes, name)
+    changed = _with(scenes, **{name: value.flip(1)})
+    allowed = _ALLOWED[changed.colour.clamp(min=0), changed.shape.clamp(min=0)].all(1)
+    return changed, (scenes.count == 2) & (value[:, 0] != value[:, 1]) & allowed
 
 
 def mirror(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
-    """The two objects change places: left becomes right, above becomes below."""
+    """The two objects change places: left becomes right, above becomes below. Also (n,) bool: where there are two."""
     two = scenes.count == 2
     x, y = (torch.where(two[:, None], v.flip(1), v) for v in (scenes.x, scenes.y))
     return _with(scenes, x=x, y=y), two
@@ -104,45 +88,59 @@ def turn(scenes: Scenes, u: Tensor) -> tuple[Scenes, Tensor]:
     """Left or right becomes above or below, or the other way about, and the one that is false even loosely.
 
     An object to the left may lie a little higher, too: then "below" is the wrong answer, not "above".
+    Returns the scenes and (n,) bool: where there are two objects.
     """
     two = scenes.count == 2
     dx, dy = scenes.x[:, 0] - scenes.x[:, 1], scenes.y[:, 0] - scenes.y[:, 1]
-    against = (two & (dx * dy > 0))[:, None]
+    against = (dx * dy > 0)[:, None]
     x = torch.where(against, 1 - scenes.y, scenes.y)
     y = torch.where(against, 1 - scenes.x, scenes.x)
-    return _with(scenes, x=torch.where(two[:, None], x, scenes.x), y=torch.where(two[:, None], y, scenes.y)), two
+    return _with(
+        scenes, x=torch.where(two[:, None], x, scenes.x), y=torch.where(two[:, None], y, scenes.y)
+    ), two
 
 
-# Each makes (changed scenes, which of them were changed as the name says) from scenes and (n, 2) numbers in 0..1.
-CHANGES = {
-    "colour": change_colour,
-    "shape": change_shape,
-    "size": change_size,
+# Each maps scenes and (n, 2) numbers in 0..1 to changed scenes and where they were changed. The first are new words,
+# the second the same words about other objects, or another relation.
+WORDS = {
+    "colour": lambda scenes, u: change(scenes, "colour", u),
+    "shape": lambda scenes, u: change(scenes, "shape", u),
+    "size": lambda scenes, u: change(scenes, "size", u),
     "background": change_background,
     "place": change_place,
-    "colours swapped": _swap("colour"),
-    "shapes swapped": _swap("shape"),
-    "sizes swapped": _swap("size"),
+}
+BINDINGS = {
+    "colours swapped": lambda scenes, u: swap(scenes, "colour", u),
+    "shapes swapped": lambda scenes, u: swap(scenes, "shape", u),
+    "sizes swapped": lambda scenes, u: swap(scenes, "size", u),
     "mirrored": mirror,
     "turned": turn,
 }
+CHANGES = WORDS | BINDINGS
 
 
 def hard_negatives(scenes: Scenes, seed: int = 0, start: int = 0, count: int = 2) -> list[Scenes]:
-    """For each of n scenes, `count` others (at most 4) that differ in one fact: a list of `count` Scenes of n each.
+    """For each of n scenes, `count` others (1 to 4) that differ in one fact: a list of `count` Scenes of n each.
 
-    A changed scene has another colour, shape, size, background or place of one object, or two objects with their
-    colours, shapes or sizes exchanged, or another relation; the `count` changes of one scene are of different kinds.
-    None holds a held-out pair. They are there to be captioned: no one has looked whether the objects overlap.
-    What scene i becomes depends only on it and (seed, start + i). The scenes must hold no held-out pair themselves.
+    One object has another colour, shape, size or place, or the background is another. Where there are two objects,
+    every other change, the first included, is one of binding: they exchange their colours, shapes or sizes, or get
+    another relation. The changes of one scene are of different kinds. None holds a held-out pair; the scenes must
+    hold none themselves. They are there to be captioned: no one has looked whether the objects now overlap.
+    What scene i becomes depends only on it and (seed, start + i).
+    Raises ValueError if count is not 1 to 4.
     """
+    if count not in (1, 2, 3, 4):
+        raise ValueError(f"count: got {count!r}; expected 1 to 4")
     kinds = len(CHANGES)
     u = uniforms(seed + SALT, start, len(scenes), 3 * kinds)
-    made = [change(scenes, u[:, 2 * i : 2 * i + 2]) for i, change in enumerate(CHANGES.values())]
-    # Each kind that applies gets a random number, the others none; the largest `count` are taken.
-    fits = torch.stack([ok for _, ok in made], 1)  #                                                    (n, kinds)
-    order = torch.where(fits, u[:, 2 * kinds : 3 * kinds] + 1, 0.0).argsort(dim=1, descending=True, stable=True)
-    return [_gather([changed for changed, _ in made], order[:, k]) for k in range(count)]
+    made = [make(scenes, u[:, 2 * i : 2 * i + 2]) for i, make in enumerate(CHANGES.values())]
+    fits = torch.stack([where for _, where in made], 1)  #                                (n, kinds)
+    luck = torch.where(fits, u[:, 2 * kinds :], -1.0)
+    words = luck[:, : len(WORDS)].argsort(dim=1, descending=True, stable=True)
+    bindings = luck[:, len(WORDS) :].argsort(dim=1, descending=True, stable=True) + len(WORDS)
+    mixed = torch.stack([bindings, words], 2).flatten(1)
+    chosen = torch.where((scenes.count == 2)[:, None], mixed[:, :4], words[:, :4])  #     (n, 4)
+    return [_gather([changed for changed, _ in made], chosen[:, k]) for k in range(count)]
 
 
 def _gather(made: list[Scenes], kind: Tensor) -> Scenes:
@@ -158,22 +156,15 @@ def false_captions(
 
     Each differs from the true caption in the words that were changed and is false of the picture. Where the changed
     fact is one that the caption leaves unsaid, another colour or shape, which is always said, takes its place.
+    Raises ValueError if count is not 1 to 4.
     """
     true = captions(scenes, seed, start, full)
     columns = []
     for k, changed in enumerate(hard_negatives(scenes, seed, start, count)):
         texts = captions(changed, seed, start, full)
-        for i in [i for i, (a, b) in enumerate(zip(texts, true, strict=True)) if a == b]:
-            texts[i] = captions(_spare(scenes[i], seed, start + i, k), seed, start + i, full)[0]
+        for i in [i for i in range(len(true)) if texts[i] == true[i]]:
+            u = uniforms(seed + SALT + 1 + k, start + i, 1, 2)
+            spare, _ = change(scenes[i], ("colour", "shape")[k % 2], u)
+            texts[i] = captions(spare, seed, start + i, full)[0]
         columns.append(texts)
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _spare(scene: Scenes, seed: int, number: int, k: int) -> Scenes:
-    """One scene with another colour (k even) or shape (k odd): the first proper one of a random order."""
-    change = (change_colour, change_shape)[k % 2]
-    for attempt in range(100):
-        changed, ok = change(scene, uniforms(seed + SALT + 1 + attempt, number, 1, 2))
-        if ok.all():
-            return changed
-    raise AssertionError("every colour has shapes and every shape has colours to change to")

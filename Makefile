@@ -1,0 +1,53 @@
+# The README's commands. Each needs nothing but make and a Python of 3.11 or later, and sets up .venv by itself.
+#   make lab PYTHON=/path/to/python    make .venv from that interpreter and keep a torch it already has
+#   make lab LAB_ARGS="--no-browser --port 9999"
+PYTHON ?= python3
+LAB_ARGS ?=
+NOTEBOOK_ARGS ?=
+
+VENV := .venv/bin/python
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test quick lint notebooks checkpoints parity lab-environment test-environment
+
+help:  ## show this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F': +' '{printf "make %-12s %s\n", $$1, $$2}'
+
+lab: lab-environment  ## install, then open JupyterLab at the first lesson
+	$(VENV) -m jupyterlab notebooks/00_first_picture.ipynb $(AS_ROOT) $(LAB_ARGS)
+
+test: test-environment  ## install, then run every test and every notebook, against the clock
+	$(VENV) tools/run_tests.py
+
+quick: test-environment  ## lint and the fast tests, no notebooks, in at most 3 min (for every commit)
+	$(VENV) tools/run_tests.py --quick
+
+lint: test-environment  ## ruff
+	$(VENV) -m ruff check
+
+parity: test-environment  ## our networks, samplers and files against diffusers
+	$(VENV) -m pytest tests/parity
+
+notebooks: test-environment  ## build and run the lessons whose source changed (NOTEBOOK_ARGS="--only 00 --force")
+	$(VENV) tools/notebooks.py $(NOTEBOOK_ARGS)
+
+TRAIN := .venv/bin/minildm train
+PARTS := --vae runs/vae --clip runs/clip
+
+checkpoints: test-environment  ## train every shipped model anew (hours), or go on where a run was cut short
+	$(TRAIN) vae --out runs/vae --resume
+	$(TRAIN) clip --out runs/clip --resume
+	$(TRAIN) latent --out runs/shapes $(PARTS) --resume
+	$(TRAIN) latent --out runs/latent-300 $(PARTS) --objects 1 --small --seconds 300 --resume
+	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
+	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
+	$(TRAIN) digits-vae --out runs/digits-vae --resume
+	$(VENV) tools/publish.py shapes clip latent-300 pixel-300 pixel digits-vae
+
+lab-environment:
+	@$(PYTHON) tools/environment.py lab
+
+test-environment:
+	@$(PYTHON) tools/environment.py test

@@ -1,0 +1,87 @@
+"""Put trained models from runs/ into the package: float16 weights, hashes and figures in one manifest.
+
+    python tools/publish.py RUN [RUN ...]      for each folder runs/RUN; the others keep their entries
+
+`make checkpoints` calls it after training. A model that shares its autoencoder and text tower with the published
+"shapes" is stored without them.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from minildm import evaluate, weights
+from minildm.files import atomic_write, sha256
+from minildm.pipe import LatentDiffusion
+
+RUNS = Path("runs")
+SHARED = ("vae", "text_encoder", "tokenizer")
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores {platform.machine()}, torch {torch.__version__.split('+')[0]}"
+
+
+def command(run: dict, name: str) -> str:
+    """The command line that trains this run again."""
+    flags = {"recipe": None, "captions": None, "snapshots": None}
+    words = ["minildm train", run["recipe"], f"--out runs/{name}"]
+    words += [f"--{key} {value}" for key, value in run.items() if value not in (None, False, True, 0) and key not in flags]
+    words += [f"--{key}" for key, value in run.items() if value is True and key not in flags]
+    words += ["--no-captions"] if run.get("captions") is False else []
+    words += [f"--snapshots {run['snapshots']}"] if run.get("snapshots") else []
+    return " ".join(words)
+
+
+def publish(source: Path, name: str, run: dict, seconds: float, share: bool) -> dict:
+    model = weights.load(source)
+    folder = weights.SHIPPED / name
+    shutil.rmtree(folder, ignore_errors=True)
+    weights.save(model, folder, torch.float16)
+    if share:
+        for part in SHARED:
+            shutil.rmtree(folder / part)
+        index = folder / "model_index.json"
+        atomic_write(index, json.dumps(json.loads(index.read_text()) | {"parts_of": "../shapes"}, indent=2).encode())
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    return {
+        "command": command(run, source.name if source.parent == RUNS else source.parent.name),
+        "commit": commit,
+        "seconds": round(seconds),
+        "machine": machine(),
+        "sha256": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
+    }
+
+
+def main(names: list[str]) -> None:
+    path = weights.SHIPPED / "manifest.json"
+    models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
+
+    def write() -> None:
+        ordered = {name: models[name] for name in sorted(models)}
+        atomic_write(path, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
+
+    for name in names:
+        run = json.loads((RUNS / name / "run.json").read_text(encoding="utf-8"))
+        lines = [json.loads(line) for line in (RUNS / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        sources = [(RUNS / name, name, 1.0)]
+        count = run.get("snapshots") or 0
+        sources += [(RUNS / name / f"snapshot-{i}", f"{name}-{i}", i / (count + 1)) for i in range(1, count + 1)]
+        for source, shipped, share in sources:
+            print(f"publishing {shipped}", flush=True)
+            captioned = isinstance(weights.load(source), LatentDiffusion) and run.get("captions", True)
+            models[shipped] = publish(source, shipped, run, lines[-1]["seconds"] * share, captioned and name != "shapes")
+            write()  # the next line loads it by name
+            models[shipped]["figures"] = evaluate.figures(shipped)
+            write()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

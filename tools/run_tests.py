@@ -1,0 +1,68 @@
+"""Everything `make test` runs, in order and against the clock. `make quick` is the same with --quick.
+
+    python tools/run_tests.py [--quick] [--slack 2]
+
+Lint, then unit and parity tests, then every notebook from its first cell to its last. A part that fails stops
+nothing, but the whole then fails. The times are for two cores; --slack stretches them for slower machines.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PYTEST = [sys.executable, "-m", "pytest"]
+
+# The time ledger, in minutes.
+TESTS, QUICK, LESSON, LESSONS, SOLUTION, SOLUTIONS = 8.0, 3.0, 5.0, 20.0, 0.5, 5.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run every test and notebook, and hold them to the time ledger.")
+    parser.add_argument("--quick", action="store_true", help="lint and the fast tests only")
+    parser.add_argument("--slack", type=float, default=1.0, help="stretch the ledger by this factor")
+    options = parser.parse_args()
+
+    rows = [run("ruff", [sys.executable, "-m", "ruff", "check"], 1.0)]
+    if options.quick:
+        rows.append(run("unit, fast ones", [*PYTEST, "-q", "-m", "not slow", "tests"], QUICK))
+    else:
+        rows.append(run("unit and parity", [*PYTEST, "-q", "--durations=10", "tests"], TESTS))
+        lessons = [notebook(path, LESSON) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+        solutions = [notebook(path, SOLUTION) for path in sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
+        rows += [*lessons, together("all lessons", lessons, LESSONS)]
+        rows += [*solutions, together("all solutions", solutions, SOLUTIONS)] if solutions else []
+
+    print(f"\n{'':32} minutes  at most")
+    failed = False
+    for name, minutes, most, passed in rows:
+        late = minutes > most * options.slack
+        failed |= late or not passed
+        print(f"{name:32} {minutes:7.1f}  {most * options.slack:7.1f}{'  FAILED' * (not passed)}{'  TOO LONG' * late}")
+    return int(failed)
+
+
+def run(name: str, command: list[str], most: float) -> tuple[str, float, float, bool]:
+    """One part: its name, the minutes it took, those it may take, whether it passed."""
+    print(f"\n== {name}: {' '.join(command[1:])}", flush=True)
+    start = time.monotonic()
+    code = subprocess.run(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}).returncode
+    return name, (time.monotonic() - start) / 60, most, code == 0
+
+
+def notebook(path: Path, most: float) -> tuple[str, float, float, bool]:
+    """One notebook, every cell in order: no cell may fail, tagged cells must show what they showed before."""
+    name = path.relative_to(ROOT).as_posix()
+    return run(name, [*PYTEST, "-q", "--nbval-lax", "--nbval-current-env", name], most)
+
+
+def together(name: str, parts: list, most: float) -> tuple[str, float, float, bool]:
+    return name, sum(minutes for _, minutes, _, _ in parts), most, True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
