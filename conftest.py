@@ -1,4 +1,4 @@
-"""For tests and notebooks alike: the network is refused, here and in every child, and hubs are not asked at all."""
+"""For tests and notebooks alike: the network is refused, here and in every child, and hubs are not asked."""
 
 import os
 import sys

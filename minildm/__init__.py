@@ -1,0 +1,69 @@
+"""Latent diffusion from scratch: networks small enough to train here, that also load the published weights."""
+
+from . import (
+    configs,
+    data,
+    denoise,
+    evaluate,
+    files,
+    layers,
+    levels,
+    oracle,
+    pipe,
+    pngs,
+    recipes,
+    sample,
+    scenes,
+    show,
+    tasks,
+    text,
+    train,
+    unet,
+    vae,
+    weights,
+)
+from .devices import best_device
+from .files import UserError
+from .pipe import LatentDiffusion
+from .tasks import text2img
+from .text import MiniCLIP, Text
+from .unet import UNet, UNetConfig
+from .vae import VAE, FlatVAE, VAEConfig
+from .weights import load, save
+
+__version__ = "0.1.0"
+__all__ = [
+    "VAE",
+    "FlatVAE",
+    "LatentDiffusion",
+    "MiniCLIP",
+    "Text",
+    "UNet",
+    "UNetConfig",
+    "UserError",
+    "VAEConfig",
+    "best_device",
+    "configs",
+    "data",
+    "denoise",
+    "evaluate",
+    "files",
+    "layers",
+    "levels",
+    "load",
+    "oracle",
+    "pipe",
+    "pngs",
+    "recipes",
+    "sample",
+    "save",
+    "scenes",
+    "show",
+    "tasks",
+    "text",
+    "text2img",
+    "train",
+    "unet",
+    "vae",
+    "weights",
+]

@@ -74,6 +74,9 @@ class LatentDiffusion(nn.Module):
 
     def rows(self, steps: int, sampler: str) -> list[levels.Level]:
         """The steps + 1 rows that `sampler` goes through, noisiest first."""
+        limit = len(self.schedule) - (sampler == "dpmpp_2m")
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= limit:
+            raise UserError("steps", steps, f"a whole number from 1 to {limit}")
         last = self.last if sampler in ("ddim", "ddpm") else "clean"
         rows = levels.pick(self.schedule, steps + (sampler == "dpmpp_2m"), self.spacing or SPACING[sampler], self.offset, last)
         if sampler == "dpmpp_2m":  # published rows: one step more, and the last one before the end left out

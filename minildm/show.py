@@ -62,8 +62,7 @@ def sheet(pictures: Pictures, columns: int | None = None, gap: int = 0, zoom: in
     without smoothing. One channel is shown as grey; what lies beyond -1..1 is cut.
     Raises `UserError` for tensors that are no pictures and for columns or zoom below 1.
     """
-    pictures = _batch(pictures)
-    n = len(pictures)
+    n = len(pictures := _batch(pictures))
     columns = n if columns is None else columns
     for name, value in (("columns", columns), ("zoom", zoom)):
         if not isinstance(value, int) or value < 1:
@@ -209,9 +208,9 @@ def track(progress: Iterable, what: str = "training", check: Callable[[], float]
 
 def _bar(what: str, now: object, checks: list[float], pictures: Tensor | None) -> dict[str, str]:
     left = now.seconds * (1 - now.fraction) / max(now.fraction, 1e-9)
-    text = f"{what}: step {now.step:,}, {now.seconds:.0f} s, "
-    text += f"about {left:.0f} s left" if now.fraction < 1 else "done"
-    text += f", loss {now.loss:.4f}" + (f", check {checks[-1]:.4f}" if checks else "")
+    state = f"about {left:.0f} s left" if now.fraction < 1 else "done"
+    text = f"{what}: step {now.step:,}, {now.seconds:.0f} s, {state}, loss {now.loss:.4f}"
+    text += f", check {checks[-1]:.4f}" if checks else ""
     page = f"<div>{html.escape(text)}</div><progress max='1' value='{now.fraction:.3f}' "
     page += f"aria-label='{html.escape(what)}' style='width: 24em'></progress>"
     if pictures is not None:

@@ -127,7 +127,7 @@ def fit(
     the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
     Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
     """
-    if (steps is None) == (seconds is None) or (steps or seconds) <= 0:
+    if (steps is None) == (seconds is None) or (steps or seconds or 0) <= 0:
         raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
     device = next(model.parameters()).device
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Data sets: each loader on small files in its original format, and one line for whatever is wrong with them."""
+"""Data sets: each loader on small files in its original format, and one line for all that can be wrong."""
 
 import gzip
 import hashlib
@@ -90,7 +90,7 @@ def test_unknown_names_and_splits_are_refused():
 
 
 def idx(array):
-    """The idx format: two zero bytes, 8 for unsigned bytes, the number of axes, each length, then the values."""
+    """The idx format: two zero bytes, 8 for bytes, the number of axes, each length, then the values."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
@@ -163,7 +163,7 @@ def test_a_truncated_idx_file_is_refused(tmp_path):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """A tiny archive in CIFAR-10's format. Its checksums are its own: the published ones are of the real files."""
+    """A tiny archive in CIFAR-10's format; torchvision is told its checksums instead of the real files'."""
     from torchvision.datasets import CIFAR10
 
     random, made, sums = np.random.default_rng(0), {}, {}

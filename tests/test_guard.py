@@ -62,16 +62,17 @@ def test_ipv6_and_local_sockets():
 
 def test_child_is_refused(server):
     code = TRY + f"socket.create_connection({server!r}, timeout=5).close()\nprint('loopback')"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
-    assert out[:2] == [REFUSED, "loopback"]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [REFUSED, "loopback"]
 
 
 def test_the_guard_travels_by_the_path():
     """A child without our PYTHONPATH has no guard: it is the guard that refuses, and not the machine."""
     code = "import sys; print('network_guard' in sys.modules)"
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    found = [subprocess.run([sys.executable, "-c", code], env=e, capture_output=True, text=True) for e in (env, None)]
-    assert [run.stdout.strip() for run in found] == ["False", "True"]
+    for environment, found in ((env, "False"), (None, "True")):
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert run.stdout.strip() == found
 
 
 def test_notebook_cell_is_refused():
@@ -84,8 +85,9 @@ def test_notebook_cell_is_refused():
 
 def test_our_warnings_are_errors_in_a_child(tmp_path):
     (tmp_path / "minildm").mkdir()
-    (tmp_path / "minildm" / "__init__.py").write_text("import warnings\nwarnings.warn('ours')\n", encoding="utf-8")
-    (tmp_path / "other.py").write_text("import warnings\nwarnings.warn('theirs')\n", encoding="utf-8")
+    ours, theirs = tmp_path / "minildm" / "__init__.py", tmp_path / "other.py"
+    ours.write_text("import warnings\nwarnings.warn('ours')\n", encoding="utf-8")
+    theirs.write_text("import warnings\nwarnings.warn('theirs')\n", encoding="utf-8")
 
     def run(code):
         return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -1,12 +1,13 @@
-"""The committed notebooks are what `make notebooks` makes of notebooks/src, and the tool does what it says."""
+"""The committed notebooks are what `make notebooks` makes of notebooks/src; the tool does what it says."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
-import notebooks as tool
 import pytest
+
+import notebooks as tool
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("*.py"))
@@ -29,7 +30,8 @@ def test_notebook_equals_its_source(source):
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
         assert content(book) == content(built)
-        assert book.metadata["minildm"]["source"] == built.metadata["minildm"]["source"], "not run since it changed"
+        digest = built.metadata["minildm"]["source"]
+        assert book.metadata["minildm"]["source"] == digest, "not run since its source changed"
         assert {k: book.metadata[k] for k in tool.plain_metadata()} == tool.plain_metadata()
         assert "jupytext" not in book.metadata
 
@@ -41,7 +43,8 @@ def test_notebook_is_clean(path):
     code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     if path.parent.name == "notebooks":
         assert len(code) <= 26, "a lesson has at most about 25 code cells"
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run from top to bottom, once"
+    counts = [cell.execution_count for cell in code]
+    assert counts == list(range(1, len(code) + 1)), "run from top to bottom, once"
     for cell in code:
         for output in cell.outputs:
             assert output.output_type != "error", cell.source

@@ -2,8 +2,8 @@
 
     python tools/environment.py lab     # or: test
 
-Run by the interpreter that .venv is to be made from. It does nothing when .venv is already as pyproject.toml wants
-it. A torch that the interpreter already has is kept: .venv then looks into that interpreter's packages too.
+Run by the interpreter that .venv is to be made from. It does nothing when .venv is as pyproject.toml asks.
+A torch that the interpreter already has is kept: .venv then looks into that interpreter's packages too.
 """
 
 import argparse
@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     options = parser.parse_args()
     if sys.version_info < OLDEST:
-        sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}; minildm needs 3.11 or later: make PYTHON=...")
+        found = sys.version.split()[0]
+        sys.exit(f"{sys.executable} is Python {found}; minildm needs 3.11 or later: make lab PYTHON=...")
 
     venv, note = options.venv, read_note(options.venv)
     digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
@@ -52,7 +53,7 @@ def installs(venv: Path, extra: str, note: dict) -> list[list[str]]:
     """The commands that fill `venv`, in order."""
     python = str(interpreter(venv))
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
-    keep = ["-c", str(venv / "torch.txt")] if note["pin"] else []  # pip may not replace the torch that is there
+    keep = ["-c", str(venv / "torch.txt")] if note["pin"] else []  # so that pip does not replace that torch
     commands = []
     if note["outer"] and not list(venv.glob("**/site-packages/outer.pth")):
         # Jupyter has to be whole inside .venv, with its files and its kernel; so it is installed before .venv
@@ -60,19 +61,19 @@ def installs(venv: Path, extra: str, note: dict) -> list[list[str]]:
         commands.append([*pip, *lab_packages()])
         commands.append([python, "-c", SHARE, *note["outer"]])
     commands.append([*pip, *keep, "-e", f".[{extra}]"])
-    # The notebooks name the kernel "python3": make it this interpreter, whatever kernels the machine has besides.
+    # The notebooks name the kernel "python3": make that this interpreter, whatever kernels the machine has.
     commands.append([python, "-m", "ipykernel", "install", "--sys-prefix"])
     return commands
 
 
-SHARE = (
-    "import sys, sysconfig, pathlib; "
-    "pathlib.Path(sysconfig.get_path('purelib'), 'outer.pth').write_text(chr(10).join(sys.argv[1:]) + chr(10))"
-)
+SHARE = """
+import sys, sysconfig, pathlib
+pathlib.Path(sysconfig.get_path("purelib"), "outer.pth").write_text("\\n".join(sys.argv[1:]) + "\\n")
+"""  # run in .venv: what stands in a .pth file joins sys.path, behind .venv's own packages
 
 
 def outer_torch() -> tuple[list[str], str]:
-    """Where this interpreter keeps a torch new enough for us, and the version to hold on to; else ([], "")."""
+    """Where this interpreter keeps a torch new enough for us, and the version to hold on to; or ([], "")."""
     try:
         version = metadata.version("torch")
     except metadata.PackageNotFoundError:
@@ -104,13 +105,14 @@ def interpreter(venv: Path) -> Path:
 def works(venv: Path) -> bool:
     """Whether `venv` has an interpreter that runs and a pip (an interrupted start leaves neither)."""
     try:
-        return not subprocess.run([interpreter(venv), "-m", "pip", "--version"], capture_output=True).returncode
+        run = subprocess.run([interpreter(venv), "-m", "pip", "--version"], capture_output=True)
+        return run.returncode == 0
     except OSError:
         return False
 
 
 def run(command: list[str], dry: bool) -> None:
-    print("$", " ".join(command), flush=True)
+    print("$", " ".join(word for word in command if word != SHARE), flush=True)
     if not dry and subprocess.run(command, cwd=ROOT).returncode:
         sys.exit("That step failed, so .venv is not complete. docs/troubleshooting.md may say why.")
 

@@ -2,16 +2,16 @@
 
     python tools/notebooks.py [--only 00] [--no-run] [--force] [--all]
 
-A source is a jupytext py:percent file, and the one place where a lesson is edited. Only notebooks whose source
-changed are built and run. Marks in a source:
+A source is a jupytext py:percent file, and the one place where a lesson is edited. Only what changed there is
+built and run. Marks in a source:
 
     # BEGIN SOLUTION, # END SOLUTION    the lines between are an exercise's solution; the lesson shows a stub
     # %% tags=["exercise"]              statement, stub and check: in the lesson, and solved in the solutions
     # %% tags=["solution"]              an explanation: in the solutions alone
     # %% tags=["setup"]                 in both
 
-notebooks/solutions/NN_name.ipynb exists only for lessons with exercises. Every other tag is passed on, such as
-nbval-check-output for a cell that always shows the same.
+notebooks/solutions/NN_name.ipynb exists only for lessons with exercises. Every other tag is passed on, such
+as nbval-check-output for a cell that always shows the same.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import nbformat
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 SOLUTION = re.compile(r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION$", re.DOTALL | re.MULTILINE)
+MARK = re.compile(r"# (?:BEGIN|END) SOLUTION")
 STUB = "...  # your code here"
 CELL_SECONDS = 600
 
@@ -36,7 +37,7 @@ CELL_SECONDS = 600
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build and run the lessons whose source changed.")
     parser.add_argument("--only", default="", metavar="NN", help="only lessons whose name starts like this")
-    parser.add_argument("--no-run", action="store_true", help="leave the outputs empty; the next build runs them")
+    parser.add_argument("--no-run", action="store_true", help="leave outputs empty; the next build runs them")
     parser.add_argument("--force", action="store_true", help="overwrite notebooks with uncommitted changes")
     parser.add_argument("--all", action="store_true", help="also those whose source did not change")
     options = parser.parse_args()
@@ -68,12 +69,13 @@ def build(source: Path) -> dict[Path, nbformat.NotebookNode]:
     cells = jupytext.reads(text, fmt="py:percent").cells
     for cell in cells:
         if SOLUTION.search(cell.source) and "exercise" not in tags(cell):
-            raise ValueError(f"{source}: a cell with a solution needs the tag \"exercise\":\n{cell.source}")
-        if len(re.findall(r"# (?:BEGIN|END) SOLUTION", cell.source)) != 2 * len(SOLUTION.findall(cell.source)):
+            raise ValueError(f'{source}: a cell with a solution needs the tag "exercise":\n{cell.source}')
+        if len(MARK.findall(cell.source)) != 2 * len(SOLUTION.findall(cell.source)):
             raise ValueError(f"{source}: BEGIN SOLUTION and END SOLUTION do not pair up:\n{cell.source}")
     digest = hashlib.sha256(text.encode()).hexdigest()
     folder = source.parent.parent
-    lesson = [(cell, SOLUTION.sub(rf"\1{STUB}", cell.source)) for cell in cells if "solution" not in tags(cell)]
+    shown = [cell for cell in cells if "solution" not in tags(cell)]
+    lesson = [(cell, SOLUTION.sub(rf"\1{STUB}", cell.source)) for cell in shown]
     books = {folder / f"{source.stem}.ipynb": notebook(lesson, digest)}
     if any(SOLUTION.search(cell.source) for cell in cells):
         kept = [cell for cell in cells if {"setup", "exercise", "solution"} & tags(cell)]
@@ -87,7 +89,7 @@ def tags(cell: nbformat.NotebookNode) -> set[str]:
 
 
 def notebook(cells: list[tuple[nbformat.NotebookNode, str]], digest: str) -> nbformat.NotebookNode:
-    """A notebook of these cells with their new texts: plain metadata, and ids that the order alone decides."""
+    """A notebook of these cells with their new texts, plain metadata, and ids that count them."""
     book = nbformat.v4.new_notebook()
     book.metadata = nbformat.from_dict(plain_metadata() | {"minildm": {"source": digest}})
     for number, (cell, text) in enumerate(cells):

@@ -22,7 +22,7 @@ TESTS, QUICK, LESSON, LESSONS, SOLUTION, SOLUTIONS = 8.0, 3.0, 5.0, 20.0, 0.5, 5
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run every test and notebook, and hold them to the time ledger.")
+    parser = argparse.ArgumentParser(description="Run every test and notebook, against the clock.")
     parser.add_argument("--quick", action="store_true", help="lint and the fast tests only")
     parser.add_argument("--slack", type=float, default=1.0, help="stretch the ledger by this factor")
     options = parser.parse_args()
@@ -42,7 +42,8 @@ def main() -> int:
     for name, minutes, most, passed in rows:
         late = minutes > most * options.slack
         failed |= late or not passed
-        print(f"{name:32} {minutes:7.1f}  {most * options.slack:7.1f}{'  FAILED' * (not passed)}{'  TOO LONG' * late}")
+        verdict = "  FAILED" * (not passed) + "  TOO LONG" * late
+        print(f"{name:32} {minutes:7.1f}  {most * options.slack:7.1f}{verdict}")
     return int(failed)
 
 

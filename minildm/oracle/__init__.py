@@ -1,7 +1,8 @@
 """The oracle: reads a scene back from pixels by fitting the renderer to them, or says that it cannot.
 
-It is not trained, so its answers mean the same in every lesson. A picture that is half-way between two shapes or two
-colours, holds a third object, or is no scene at all is "unreadable". tools/calibrate.py prints how often it errs.
+It is not trained, so its answers mean the same in every lesson. A picture that is half-way between two shapes
+or two colours, holds a third object, or is no scene at all is unreadable. tools/calibrate.py prints how often it
+errs.
 """
 
 from .judge import accuracy, matches, wilson

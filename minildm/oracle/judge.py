@@ -13,10 +13,10 @@ from .reading import Reading
 def matches(reading: Reading, scenes: Scenes, every_place: bool = False) -> dict[str, Tensor]:
     """Which attributes of the wanted scenes were read: a dict of (n,) bool, "all" among them.
 
-    "shape", "colour" and "size" hold if they do for every object; two objects are compared in the order in which more
-    of these agree. "count" and "background" are what they say. "relation" is asked of two objects, and "place" of one
-    that lies in a place beyond doubt: what a full caption states; they hold where nothing is asked (with
-    every_place=True, places of two objects are asked too). An unreadable picture has nothing right.
+    "shape", "colour" and "size" hold if they do for every object; two objects are compared in the order in which
+    more of these agree. "relation" is asked of two objects, and "place" of one that lies beyond doubt in it: what a
+    full caption states. Both hold where nothing is asked (every_place=True asks for the places of two objects
+    too). An unreadable picture has nothing right.
     Raises UserError if the numbers of pictures and scenes differ.
     """
     if len(reading) != len(scenes):
@@ -53,7 +53,7 @@ def _asked(scenes, every_place):
 
 
 def accuracy(reading: Reading, scenes: Scenes, every_place: bool = False) -> dict[str, tuple[float, float, float]]:
-    """Share of pictures with each attribute right (see matches), and "readable": (share, low, high) of wilson.
+    """Share of pictures with each attribute right (see matches), and "readable": (share, low, high) of wilson().
 
     Place and relation are counted only over the scenes that are asked for them, and left out if none is.
     """
@@ -65,11 +65,11 @@ def accuracy(reading: Reading, scenes: Scenes, every_place: bool = False) -> dic
 
 
 def wilson(hits: int, n: int) -> tuple[float, float, float]:
-    """A share hits / n and its 95% interval (share, low, high), which is not empty even if all or none are hits.
+    """A share hits / n and its 95% interval, (share, low, high), with a width even if all or none are hits.
 
-    The score interval of E. B. Wilson, "Probable inference, the law of succession, and statistical inference", J. Am.
-    Stat. Assoc. 22 (1927) 209-212: all p with (hits / n - p)^2 <= z^2 p (1 - p) / n. Raises UserError unless
-    0 <= hits <= n and n > 0.
+    The score interval of E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    J. Am. Stat. Assoc. 22 (1927) 209-212: all p with (hits / n - p)^2 <= z^2 p (1 - p) / n.
+    Raises UserError unless 0 <= hits <= n and n > 0.
     """
     if n < 1 or not 0 <= hits <= n:
         raise UserError("hits of n", (hits, n), "0 <= hits <= n and n at least 1")

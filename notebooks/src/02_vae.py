@@ -7,8 +7,8 @@
 # - read the two parts while a model trains, and see a latent collapse;
 # - say why the autoencoder inside Stable Diffusion cannot draw anything by itself.
 #
-# **Time:** about 2 minutes on a laptop with 2 cores, no GPU. **Needs:** lesson 01 helps, but all you have to know
-# is that an autoencoder squeezes a picture into a few numbers, the *latents*, and rebuilds it from them.
+# **Time:** about 2 minutes on a laptop with 2 cores, no GPU. **Needs:** lesson 01 helps, but all you have to
+# know is that an autoencoder squeezes a picture into a few numbers, the *latents*, and rebuilds it from them.
 # Nothing is downloaded.
 
 # %%
@@ -25,7 +25,7 @@ from minildm.data import digits
 
 TRAIN = True  # False: take the trained model that came with the package
 SECONDS = 20  # of live training
-SHORT = 5  # seconds for each of the small trainings: the sweep and the museum
+STEPS = 1500  # of each small training, in the sweep and in the museum
 
 show.style()
 pictures, labels = digits("train")  # (1437, 1, 8, 8) in -1..1, and 0..9
@@ -35,8 +35,8 @@ print(tuple(pictures.shape), tuple(unseen.shape), pictures.min().item(), picture
 # %% [markdown]
 # ## The picture first
 #
-# Someone wrote the digits of the first row. A VAE saw each one, kept **two numbers**, and rebuilt the second row
-# from them. Nobody wrote the third row: two random numbers each, and the same decoder.
+# Someone wrote the digits of the first row. A VAE saw each one, kept **two numbers**, and rebuilt the second
+# row from them. Nobody wrote the third row: two random numbers each, and the same decoder.
 
 # %%
 shipped = weights.load(next(name for name in weights.shipped() if name.startswith("digits")))
@@ -44,13 +44,13 @@ with torch.no_grad():
     rebuilt = shipped.decode(shipped.encode(unseen[:10])[0])
     invented = shipped.decode(torch.randn(10, 2, generator=torch.Generator().manual_seed(5)))
 fig = show.strip([unseen[:10], rebuilt, invented], ["written", "two numbers each", "invented"])
-show.figure(fig, "Digits the model has never seen, the same digits from two latents each, and digits from nothing.")
+show.figure(fig, "Digits the model has never seen, the same from two latents each, and digits from nothing.")
 
 # %% [markdown]
-# The rebuilt digits are blurred. Two numbers are very little, and we shall see what is lost. The third row is the
-# point: **a plain autoencoder cannot do it.** It puts its latents anywhere, with holes in between, and a random
-# point falls into a hole. A VAE is an autoencoder trained so that the latents of all pictures *together* look like
-# plain noise, the bell curve $\mathcal N(0, 1)$. Then noise is a good place to start.
+# The rebuilt digits are blurred. Two numbers are very little, and we shall see what is lost. The third row is
+# the point: **a plain autoencoder cannot do it.** It puts its latents anywhere, with holes in between, and a
+# random point falls into a hole. A VAE is an autoencoder trained so that the latents of all pictures
+# *together* look like plain noise, the bell curve $\mathcal N(0, 1)$. Then noise is a good place to start.
 #
 # ## A story about where pictures come from
 #
@@ -59,25 +59,27 @@ show.figure(fig, "Digits the model has never seen, the same digits from two late
 # 2. decode them, and add a little noise of variance $s^2$ to every pixel:
 #    $p(x \mid z) = \mathcal N(\text{decode}(z),\, s^2)$.
 #
-# A good decoder is one under which the real pictures are *likely*: we want $\log p(x)$ to be high. But
-# $p(x) = \int p(x \mid z)\, p(z)\, dz$ runs over all $z$, and for one given picture almost every $z$ is wrong.
-# Nobody can wait for that integral. So we train a helper, the **encoder** $q(z \mid x)$, which looks at the picture
-# and proposes the few $z$ that matter: a bell curve with its own mean and variance.
+# A good decoder is one under which the real pictures are *likely*: we want $\log p(x)$ to be high. But $p(x)
+# = \int p(x \mid z)\, p(z)\, dz$ runs over all $z$, and for one given picture almost every $z$ is wrong.
+# Nobody can wait for that integral. So we train a helper, the **encoder** $q(z \mid x)$, which looks at the
+# picture and proposes the few $z$ that matter: a bell curve with its own mean and variance.
 #
-# For any $q$ at all, three steps give an exact equation.
-# Bayes says $p(x) = p(x \mid z)\,p(z) \,/\, p(z \mid x)$, whatever $z$ is. Take logarithms, and add and subtract
-# $\log q(z \mid x)$. Then average over $z$ drawn from $q$; the left side has no $z$ in it and stays as it is:
+# For any $q$ at all, three steps give an exact equation. Bayes says $p(x) = p(x \mid z)\,p(z) \,/\, p(z \mid
+# x)$, whatever $z$ is. Take logarithms, and add and subtract $\log q(z \mid x)$. Then average over $z$ drawn
+# from $q$; the left side has no $z$ in it and stays as it is:
 #
-# $$\log p(x) \;=\; \underbrace{\mathbb E_{q}\big[\log p(x \mid z)\big] - \mathrm{KL}\big(q(z \mid x)\,\|\,p(z)\big)}
-# _{\text{the ELBO}} \;+\; \underbrace{\mathrm{KL}\big(q(z \mid x)\,\|\,p(z \mid x)\big)}_{\text{never negative}}$$
+# $$\log p(x) \;=\;
+# \underbrace{\mathbb E_{q}\big[\log p(x \mid z)\big] - \mathrm{KL}\big(q(z \mid x)\,\|\,p(z)\big)}_{\text{the ELBO}}
+# \;+\; \underbrace{\mathrm{KL}\big(q(z \mid x)\,\|\,p(z \mid x)\big)}_{\text{never negative}}$$
 #
 # (Kingma & Welling 2014, [arXiv 1312.6114](https://arxiv.org/abs/1312.6114), eq. 1 and 3.) KL is the
-# *Kullback-Leibler divergence*: how much one distribution differs from another, 0 if not at all, never less. So the
-# **ELBO**, the *evidence lower bound*, lies below what we want and can be computed. Raise it, and two good things
-# happen at once: the pictures become likelier, and the encoder becomes more truthful.
+# *Kullback-Leibler divergence*: how much one distribution differs from another, 0 if not at all, never less.
+# So the **ELBO**, the *evidence lower bound*, lies below what we want and can be computed. Raise it, and two
+# good things happen at once: the pictures become likelier, and the encoder becomes more truthful.
 #
-# Do not take it on trust. Here is the smallest such story, one latent and one pixel, $x = w z + s\,\epsilon$. In it
-# everything is known: $p(x) = \mathcal N(0,\, w^2 + s^2)$, and the true $p(z \mid x)$ is a bell curve too.
+# Do not take it on trust. Here is the smallest such story, one latent and one pixel, $x = w z + s\,\epsilon$.
+# In it everything is known: $p(x) = \mathcal N(0,\, w^2 + s^2)$, and the true $p(z \mid x)$ is a bell curve
+# too.
 
 # %%
 w, s, x = 1.5, 0.6, torch.tensor(1.2)
@@ -92,13 +94,13 @@ def elbo(mean, var):
 
 means = torch.linspace(-0.6, 2.0, 200)
 fig, ax = plt.subplots(figsize=(7, 3.4))
-for factor, name in ((1.0, "the true width"), (3.0, "too wide"), (0.2, "too narrow")):
-    ax.plot(means, elbo(means, factor * true_var), label=f"ELBO, q has {name}")
+for factor, name in ((1.0, "as wide as p(z|x)"), (4.0, "too wide"), (0.3, "too narrow")):
+    ax.plot(means, elbo(means, factor * true_var), label=f"ELBO, q {name}")
 ax.axhline(log_p, color="black", linestyle="--", label="log p(x)")
 ax.plot(true_mean, log_p, "o", color="black", markersize=9)
 ax.set(xlabel="mean of q", ylabel="nats", ylim=(-6, -1))
 ax.legend()
-show.figure(fig, "The bound is a bound: no q gets above log p(x), and only the true p(z|x), the dot, reaches it.")
+show.figure(fig, "The bound is a bound: no q gets above log p(x); only the true p(z|x), the dot, reaches it.")
 print(f"log p(x) {log_p:.6f}    the ELBO of the true posterior {elbo(true_mean, true_var):.6f}")
 
 # %% [markdown]
@@ -106,17 +108,18 @@ print(f"log p(x) {log_p:.6f}    the ELBO of the true posterior {elbo(true_mean, 
 #
 # ## Part one of the loss: draw a latent, and still have a gradient
 #
-# The first term averages over $z \sim q$. We take one draw per picture and let the many pictures average. But how
-# do you improve the encoder through a dice roll? By rolling the dice *elsewhere*. Draw $\epsilon$ from
+# The first term averages over $z \sim q$. We take one draw per picture and let the many pictures average. But
+# how do you improve the encoder through a dice roll? By rolling the dice *elsewhere*. Draw $\epsilon$ from
 # $\mathcal N(0, 1)$, which no network has a say in, then shift and stretch it:
 #
 # $$z = \mu + \sigma\,\epsilon, \qquad \sigma = e^{\frac12 \log \sigma^2}$$
 #
-# (Kingma & Welling 2014, section 2.4, the *reparameterisation trick*.) The encoder gives $\log \sigma^2$ and not
-# $\sigma$, because a logarithm may be any number and a width may not. Now $z$ has a slope: move $\mu$ by a little,
-# and $z$ moves by as much.
+# (Kingma & Welling 2014, section 2.4, the *reparameterisation trick*.) The encoder gives $\log \sigma^2$ and
+# not $\sigma$, because a logarithm may be any number and a width may not. Now $z$ has a slope: move $\mu$ by
+# a little, and $z$ moves by as much.
 #
-# From here on the device of this course: **write it, prove that it is the library's, and import it ever after.**
+# From here on the device of this course: **write it, prove that it is the library's, and import it ever
+# after.**
 
 # %%
 def same(what, mine, theirs, within=1e-5):
@@ -145,16 +148,16 @@ print("drawn the naive way it has a gradient:", Normal(mean, (0.5 * logvar).exp(
 # %% [markdown]
 # ## Part two: what it costs to say something
 #
-# $\mathrm{KL}(q \,\|\, p)$ is the average of $\log q(z) - \log p(z)$ over $z \sim q$. Both are bell curves, so it is
-# a few averages one can look up: $z^2$ has the average $\mu^2 + \sigma^2$, and $(z - \mu)^2$ has $\sigma^2$. What
-# remains, for each latent:
+# $\mathrm{KL}(q \,\|\, p)$ is the average of $\log q(z) - \log p(z)$ over $z \sim q$. Both are bell curves,
+# so it is a few averages one can look up: $z^2$ has the average $\mu^2 + \sigma^2$, and $(z - \mu)^2$ has
+# $\sigma^2$. What remains, for each latent:
 #
 # $$\mathrm{KL}\big(\mathcal N(\mu, \sigma^2)\,\|\,\mathcal N(0, 1)\big)
 # = \tfrac12\big(\mu^2 + \sigma^2 - 1 - \log \sigma^2\big)$$
 #
-# (Kingma & Welling 2014, appendix B.) Read it aloud: *moving away from zero costs, and being sure costs.* A latent
-# that says nothing, $\mu = 0$ and $\sigma = 1$ whatever the picture, costs nothing. The latents of one picture are
-# **summed**: each of them speaks.
+# (Kingma & Welling 2014, appendix B.) Read it aloud: *moving away from zero costs, and being sure costs.* A
+# latent that says nothing, $\mu = 0$ and $\sigma = 1$ whatever the picture, costs nothing. The latents of one
+# picture are **summed**: each of them speaks.
 
 # %%
 def my_kl(mean, logvar):
@@ -170,15 +173,16 @@ same("a silent latent costs", my_kl(torch.zeros(1, 4), torch.zeros(1, 4)), torch
 # %% [markdown]
 # ## The loss
 #
-# For a bell curve of variance $s^2$, $-\log p(x \mid z)$ is the squared error over $2 s^2$, summed over the $d$
-# pixels, plus a constant that no training changes. So the negative ELBO of one picture is
+# For a bell curve of variance $s^2$, $-\log p(x \mid z)$ is the squared error over $2 s^2$, summed over the
+# $d$ pixels, plus a constant that no training changes. So the negative ELBO of one picture is
 #
 # $$\frac{1}{2 s^2} \sum_{i=1}^{d} (x_i - \hat x_i)^2 \;+\; \beta\,\mathrm{KL}$$
 #
 # (Kingma & Welling 2014, eq. 10, with a single draw). With $\beta = 1$ it is the ELBO. Other $\beta$ are the
-# $\beta$-VAE of Higgins et al. 2017 (*beta-VAE*, ICLR 2017, eq. 4). Look closely: **$\beta$ and $s^2$ are one knob.**
-# Only $2 s^2 \beta$ counts, the weight of the second term when the first is written as a plain squared error. The
-# library multiplies all by $2 s^2 / d$, so that the first part is the familiar mean squared error.
+# $\beta$-VAE of Higgins et al. 2017 (*beta-VAE*, ICLR 2017, eq. 4). Look closely: **$\beta$ and $s^2$ are one
+# knob.** Only $2 s^2 \beta$ counts, the weight of the second term when the first is written as a plain
+# squared error. The library multiplies all by $2 s^2 / d$, so that the first part is the familiar mean
+# squared error.
 
 # %%
 VARIANCE = recipes.DIGITS_VARIANCE  # s squared, of a pixel in -1..1
@@ -201,21 +205,27 @@ print("encoder:", [tuple(p.shape) for p in model.encoder.parameters() if p.ndim 
 print("decoder:", [tuple(p.shape) for p in model.decoder.parameters() if p.ndim == 2])
 
 # %% [markdown]
-# The network is small: three layers in, three layers out, 64 pixels -> two means and two log-variances -> 64 pixels.
+# The network is small: three layers in, three layers out, 64 pixels -> two means and two log-variances -> 64
+# pixels.
 #
 # ## Train it
 #
-# The recipe `digits-vae` holds the network, the loss above and a batch of 128. `fit` is the library's training loop.
-# The *check* is the squared error on the digits of other people.
+# The recipe `digits-vae` holds the network, the loss above and a batch of 128. `fit` is the library's
+# training loop. The *check* is the squared error on the digits of other people.
 
 # %%
 if TRAIN:
     torch.manual_seed(0)
     run = recipes.digits_run(beta=1.0)
     model = run.model
-    history = show.track(
-        train.fit(model, run.loss, seconds=SECONDS, lr=run.lr), "digits VAE", check=lambda: run.check(model)
-    )
+    progress = train.fit(model, run.loss, seconds=SECONDS, lr=run.lr)
+    history = show.track(progress, "digits VAE", check=lambda: run.check(model), marks=20)
+    fig, ax = plt.subplots(figsize=(7, 3))
+    ax.plot(history.times, history.losses, linewidth=0.5, label="training loss: error and KL")
+    ax.plot(history.check_times, history.checks, "o-", label="check: error on unseen digits")
+    ax.set(xlabel="seconds", ylim=(0, 0.4))
+    ax.legend()
+    show.figure(fig, "The check stops falling early: 1,437 digits are few, and the rest is learned by heart.")
 else:
     model = shipped
 
@@ -230,10 +240,11 @@ def measure(model, x):
 
 error, cost = measure(model, unseen)
 print(f"unseen digits: squared error {error:.3f} a pixel; KL {cost[0]:.2f} + {cost[1]:.2f} nats a picture")
-print(f"the assumed variance s^2 was {VARIANCE}; answering with the mean digit gives {pictures.var(0).mean():.3f}")
+print(f"the assumed variance s^2: {VARIANCE}; the mean digit as the answer: {pictures.var(0).mean():.3f}")
 
 # %% [markdown]
-# The squared error and $s^2$ are near each other, and they should be: $s^2$ is how far we say the pixels stray.
+# The squared error and $s^2$ are near each other, and they should be: $s^2$ is how far we say the pixels
+# stray.
 #
 # ## Rebuilt and invented
 
@@ -244,18 +255,18 @@ with torch.no_grad():
     rebuilt = model.decode(mean)
     again = model.decode(vae.sample_latent(mean, logvar, torch.Generator().manual_seed(3)))
     invented = model.decode(torch.randn(40, 2, generator=torch.Generator().manual_seed(4)))
-fig = show.strip([chosen, rebuilt, again], ["unseen", "from the mean of q", "from a draw of q"])
-show.figure(fig, "Ten digits of people the model never met. A draw from q moves a digit a little, and may change it.")
+fig = show.strip([chosen, rebuilt, again], ["unseen", "mean of q", "draw of q"])
+show.figure(fig, "Ten digits of people the model never met. A draw from q moves a digit a little.")
 show.figure(show.grid(invented, 10), "Forty draws from N(0, 1), decoded. Between two kinds lie in-betweens.")
 
 # %% [markdown]
-# **The hard thing, aloud: VAE pictures are blurred, and it is not a bug.** Where two numbers leave several pictures
-# possible, the least squared error is their average, and an average of digits is a smear.
+# **The hard thing, aloud: VAE pictures are blurred, and it is not a bug.** Where two numbers leave several
+# pictures possible, the least squared error is their average, and an average of digits is a smear.
 #
 # ## A map of all digits
 #
-# With two latents we can look at the whole latent space at once. Every training digit stands where the encoder's
-# mean puts it.
+# With two latents we can look at the whole latent space at once. Every training digit stands where the
+# encoder's mean puts it.
 
 # %%
 with torch.no_grad():
@@ -269,7 +280,7 @@ turn = torch.linspace(0, 2 * math.pi, 100)
 for radius in (1, 2):
     ax.plot(radius * turn.cos(), radius * turn.sin(), color="black", linewidth=1, linestyle=":")
 ax.set(xlabel="latent 1", ylabel="latent 2", aspect="equal")
-caption = "Where the digits live. Nobody told the model which digit is which. Dotted: 1 and 2 standard deviations."
+caption = "Where the digits live. Nobody told the model which is which. Dotted: 1 and 2 standard deviations."
 show.figure(fig, caption)
 
 # %% [markdown]
@@ -282,15 +293,15 @@ across, up = torch.meshgrid(steps, steps.flip(0), indexing="xy")
 with torch.no_grad():
     decoded = model.decode(torch.stack([across.flatten(), up.flatten()], 1))  #          (324, 1, 8, 8)
 fig, ax = plt.subplots(figsize=(6.4, 6.4))
-ax.imshow(show.sheet(decoded, columns=18))
+ax.imshow(show.sheet(decoded, columns=18, gap=4, zoom=4))
 ax.set(xlabel="latent 1, by quantiles", ylabel="latent 2, by quantiles", xticks=[], yticks=[])
 show.figure(fig, "Every place of the map, decoded: one digit turns into the next without a hole.")
 
 # %% [markdown]
 # ## Do the latents really look like noise?
 #
-# Draw a latent from $q$ for every training picture and count. If the promise is kept, each latent's histogram is the
-# bell curve.
+# Draw a latent from $q$ for every training picture and count. If the promise is kept, each latent's histogram
+# is the bell curve.
 
 # %%
 z = vae.sample_latent(mean, logvar, torch.Generator().manual_seed(5))
@@ -300,14 +311,15 @@ for i, ax in enumerate(axes):
     ax.hist(z[:, i], bins=40, range=(-4, 4), density=True, alpha=0.5)
     ax.plot(grid, Normal(0.0, 1.0).log_prob(grid).exp(), color="black")
     ax.set(title=f"latent {i + 1}: mean {z[:, i].mean():.2f}, std {z[:, i].std():.2f}", xlabel="value")
-show.figure(fig, "All pictures' latents together against N(0, 1), the black line: near, and near is enough to sample.")
+show.figure(fig, "The latents of all pictures together, against N(0, 1), the black line.")
 
 # %% [markdown]
 # ## The knob: rate against distortion
 #
-# The KL is a **rate**: how many nats the latents tell about the picture. The squared error is a **distortion**: what
-# is still wrong when they have been told. (The words are those of Alemi et al. 2018, *Fixing a Broken ELBO*, arXiv
-# 1711.00464.) $\beta$ is the price of a nat. Before you run it: what happens when nats are very dear?
+# The KL is a **rate**: how many nats the latents tell about the picture. The squared error is a
+# **distortion**: what is still wrong when they have been told. (The words are those of Alemi et al. 2018,
+# *Fixing a Broken ELBO*, arXiv 1711.00464.) $\beta$ is the price of a nat. Before you run it: what happens
+# when nats are very dear?
 
 # %%
 BETAS = (0.01, 0.1, 1.0, 4.0, 16.0, 64.0)
@@ -315,7 +327,7 @@ sweep = {}
 for beta in BETAS:
     torch.manual_seed(0)
     run = recipes.digits_run(beta=beta)
-    show.track(train.fit(run.model, run.loss, seconds=SHORT, lr=run.lr), f"beta = {beta}")
+    show.track(train.fit(run.model, run.loss, steps=STEPS, lr=run.lr), f"beta = {beta}")
     sweep[beta] = run.model
 
 # %%
@@ -334,31 +346,33 @@ axes[2].plot(rates, errors, "o-")
 for beta, rate, error in zip(BETAS, rates, errors, strict=True):
     axes[2].annotate(f" {beta:g}", (rate, error), va="bottom")
 axes[2].set(xlabel="rate: nats a picture", ylabel="distortion", title="one against the other")
-show.figure(fig, "Six trainings. Dear nats are not bought: the rate falls, the error rises, and at last all is silent.")
+show.figure(fig, "Six trainings. Dear nats are not bought: the rate falls, the error rises, then all is silent.")
 with torch.no_grad():
-    rows = [sweep[beta].decode(sweep[beta].encode(chosen)[0]) for beta in (0.01, 1.0, 16.0, 64.0)]
-fig = show.strip([chosen, *rows], ["unseen", "beta 0.01", "beta 1", "beta 16", "beta 64"])
+    shown = (0.01, 1.0, 16.0, 64.0)
+    rows = [sweep[beta].decode(sweep[beta].encode(chosen)[0]) for beta in shown]
+fig = show.strip([chosen, *rows], ["unseen", *(f"beta {beta:g}" for beta in shown)])
 show.figure(fig, "The same ten digits, rebuilt. At beta 64 every digit is the same: the average of all digits.")
 
 # %% [markdown]
-# At the right end is **posterior collapse**: $q(z \mid x)$ is $\mathcal N(0, 1)$ whatever the picture, the KL is 0,
-# the latents say nothing, and the decoder has learned to live without them. The loss curve looks fine. Only the
-# KL, latent by latent, tells you.
+# At the right end is **posterior collapse**: $q(z \mid x)$ is $\mathcal N(0, 1)$ whatever the picture, the KL
+# is 0, the latents say nothing, and the decoder has learned to live without them. The loss curve looks fine.
+# Only the KL, latent by latent, tells you.
 #
 # ## When does a latent collapse? A toy that can be solved
 #
-# Data: points in a plane, of variance $\lambda_1 = 1$ along one direction and $\lambda_2 = 0.1$ along the other.
-# Model: a VAE without hidden layers, $\hat x = W z$. In each direction let the decoder have the slope $w$. The best
-# encoder is the true posterior of our smallest story, with variance $s^2 / (w^2 + s^2)$. The likelihood is highest
-# where the story's variance $w^2 + s^2$ is the data's, so
+# Data: points in a plane, of variance $\lambda_1 = 1$ along one direction and $\lambda_2 = 0.1$ along the
+# other. Model: a VAE without hidden layers, $\hat x = W z$. In each direction let the decoder have the slope
+# $w$. The best encoder is the true posterior of our smallest story, with variance $s^2 / (w^2 + s^2)$. The
+# likelihood is highest where the story's variance $w^2 + s^2$ is the data's, so
 #
 # $$w^2 = \max(\lambda - s^2,\, 0), \qquad
 # \mathrm{KL} = \tfrac12 \log \frac{\lambda}{s^2} \ \text{ if } \lambda > s^2, \text{ else } 0.$$
 #
-# The first is the well-known solution of probabilistic PCA (Bishop 2006, *Pattern Recognition and Machine Learning*,
-# eq. 12.45; Lucas et al. 2019, arXiv 1911.02469, show that the linear VAE finds it). In words: **a direction with
-# less spread than the noise we assume is not worth one nat.** With $\beta$ in front of the KL, read $\beta s^2$ for
-# $s^2$. That is the dotted line above: the strongest direction of the digits, over $s^2$.
+# The first is the well-known solution of probabilistic PCA (Bishop 2006, *Pattern Recognition and Machine
+# Learning*, eq. 12.45; Lucas et al. 2019, arXiv 1911.02469, show that the linear VAE finds it). In words: **a
+# direction with less spread than the noise we assume is not worth one nat.** With $\beta$ in front of the KL,
+# read $\beta s^2$ for $s^2$. That is the dotted line above: the strongest direction of the digits, over
+# $s^2$.
 
 # %%
 class LinearVAE(nn.Module):
@@ -371,7 +385,7 @@ class LinearVAE(nn.Module):
 
 
 SPREAD = torch.tensor([1.0, 0.1])  # the two variances of the data
-noises, found = torch.logspace(-2, 0.5, 9), []
+noises, found = torch.logspace(-1.4, 0.5, 8), []
 for variance in noises.tolist():
     torch.manual_seed(1)
     toy = LinearVAE()
@@ -386,26 +400,27 @@ for variance in noises.tolist():
     found.append(measure(toy, points)[1].sort(descending=True).values)
 
 # %%
-fine = torch.logspace(-2, 0.5, 200)
+fine = torch.logspace(-1.4, 0.5, 200)
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(1, 1.7))
 axes[0].scatter(points[:800, 0], points[:800, 1], s=6)
 axes[0].set(xlabel="x, variance 1", ylabel="y, variance 0.1", aspect="equal", title="the data")
 for i, (spread, colour) in enumerate(zip(SPREAD.tolist(), ("C0", "C1"), strict=True)):
     axes[1].semilogx(fine, 0.5 * (spread / fine).log().clamp(min=0), color=colour, label=f"formula, {spread:g}")
-    axes[1].semilogx(noises, [rate[i] for rate in found], "o", color=colour, label=f"trained, latent {i + 1}")
+    rate = [nats[i] for nats in found]
+    axes[1].semilogx(noises, rate, "o", color=colour, label=f"trained, latent {i + 1}")
 axes[1].set(xlabel="assumed noise, s squared", ylabel="nats", title="what each latent says")
 axes[1].legend()
-show.figure(fig, "Each latent falls silent where the formula says: when the noise exceeds the spread it could tell.")
+show.figure(fig, "Each latent falls silent where the formula says: when the noise exceeds its spread.")
 theory = 0.5 * (SPREAD / noises[:, None]).log().clamp(min=0)
-same("nats of the toy", torch.stack(found).sum(1), theory.sum(1), within=0.15)
+same("nats of the toy", torch.stack(found).sum(1), theory.sum(1), within=0.1)
 
 # %% [markdown]
 # ## The same idea, one size up
 #
-# The autoencoder of latent diffusion is a VAE too, with convolutions in place of `Linear` (Rombach et al. 2022,
-# arXiv 2112.10752, section 3.1). Ours was trained on the shapes world: 3x32x32 pixels become 4x8x8 latents. The class
-# is `vae.VAE`, and with other numbers in its config it is the one inside Stable Diffusion. Only the price differs: a
-# nat costs almost nothing here, since the pictures must come back sharp.
+# The autoencoder of latent diffusion is a VAE too, with convolutions in place of `Linear` (Rombach et al.
+# 2022, arXiv 2112.10752, section 3.1). Ours was trained on the shapes world: 3x32x32 pixels become 4x8x8
+# latents. The class is `vae.VAE`, and with other numbers in its config it is the one inside Stable Diffusion.
+# Only the price differs: a nat costs almost nothing here, since the pictures must come back sharp.
 
 # %%
 big = weights.load("shapes/vae")
@@ -416,14 +431,15 @@ with torch.no_grad():
     rebuilt = big.decode(mean).clamp(-1, 1)
 psnr = 10 * math.log10(4 / (rebuilt - shapes).square().mean().item())
 right, low, high = oracle.accuracy(oracle.read(rebuilt), wanted)["all"]
-print(f"{tuple(shapes.shape[1:])} -> {tuple(mean.shape[1:])}: {shapes[0].numel() / mean[0].numel():.0f} times fewer")
-print(f"rebuilt: {psnr:.1f} dB; the oracle reads every attribute right in {right:.1%} ({low:.1%} to {high:.1%})")
-print(f"KL {vae.kl_divergence(mean, logvar).mean():.0f} nats a picture, where the digits had {cost.sum():.1f}")
-show.figure(show.strip([shapes[:8], rebuilt[:8]], ["drawn", "rebuilt"]), "Sharp: 256 latents are kept, and sure ones.")
+print(f"{tuple(shapes.shape[1:])} -> {tuple(mean.shape[1:])}")
+print(f"rebuilt: {psnr:.1f} dB; the oracle reads all attributes right in {right:.1%} ({low:.1%} to {high:.1%})")
+print(f"KL {vae.kl_divergence(mean, logvar).mean():.0f} nats a picture; the digits had {rates[BETAS.index(1.0)]:.1f}")
+fig = show.strip([shapes[:8], rebuilt[:8]], ["drawn", "rebuilt"])
+show.figure(fig, "Sharp: 256 latents are kept, and the encoder is sure of each.")
 
 # %% [markdown]
-# So let it invent. First plain noise, scaled as the latents are. Then, to be fair, noise with the right mean and the
-# right spread *at each of the 256 places*.
+# So let it invent. First plain noise, scaled as the latents are. Then, to be fair, noise with the right mean
+# and the right spread *at each of the 256 places*.
 
 # %%
 noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(7))
@@ -436,30 +452,33 @@ for name, invented in (("plain noise", plain), ("noise with the right mean and s
 near = torch.corrcoef(torch.stack([mean[:, 0, 4, 3], mean[:, 0, 4, 4]]))[0, 1].item()
 print(f"two neighbouring latents of real pictures have the correlation {near:.2f}; in noise it is 0")
 fig = show.strip([rebuilt[:8], plain[:8], fitted[:8]], ["rebuilt", "plain noise", "fitted noise"])
-show.figure(fig, "What random latents decode to: junk. Each number is likely by itself, all together mean nothing.")
+show.figure(fig, "What random latents decode to: junk. Each number is likely by itself, together they are not.")
 
 # %% [markdown]
 # People meet this again and again: *my autoencoder reconstructs, but random latents are noise*
 # ([CompVis/latent-diffusion #187](https://github.com/CompVis/latent-diffusion/issues/187),
-# [#227](https://github.com/CompVis/latent-diffusion/issues/227)). Nothing is broken. With a low price the latents
-# are free to depend on each other: "this place is red" makes "its neighbour is red" likely. Noise knows nothing of
-# that. Raise the price, and the latents look like noise again, but the pictures blur, as the sweep showed.
+# [#227](https://github.com/CompVis/latent-diffusion/issues/227)). Nothing is broken. With a low price the
+# latents are free to depend on each other: "this place is red" makes "its neighbour is red" likely. Noise
+# knows nothing of that. Raise the price, and the latents look like noise again, but the pictures blur, as the
+# sweep showed.
 #
-# **The way out is to keep the sharp autoencoder and to learn, with a second model, which latents occur.** That model
-# is a diffusion model, and the two together are *latent diffusion*: lesson 12. First, diffusion itself: lesson 07.
+# **The way out is to keep the sharp autoencoder and to learn, with a second model, which latents occur.**
+# That model is a diffusion model, and the two together are *latent diffusion*: lesson 12. First, diffusion
+# itself: lesson 07.
 #
 # ## Bug museum: a mean where a sum belongs
 #
-# The most copied mistake in VAE code. `F.mse_loss` averages over pictures *and pixels*; the KL is summed over latents
-# and averaged over pictures only. Each line looks right. Together, the first term is $d$ times too small, which is to
-# say that $\beta$ is $d$ times too large, and everything collapses.
-# - [pytorch/examples #234](https://github.com/pytorch/examples/issues/234) (2017): someone tries just this mixture, and
-#   the digits come out "rather faint and blurry (just like digit 8)". Mended in
+# The most copied mistake in VAE code. `F.mse_loss` averages over pictures *and pixels*; the KL is summed over
+# latents and averaged over pictures only. Each line looks right. Together, the first term is $d$ times too
+# small, which is to say that $\beta$ is $d$ times too large, and everything collapses.
+# - [pytorch/examples #234](https://github.com/pytorch/examples/issues/234) (2017): someone tries just this
+#   mixture, and the digits come out "rather faint and blurry (just like digit 8)". Mended in
 #   [#296](https://github.com/pytorch/examples/pull/296) by summing both.
-# - [keras #3383](https://github.com/keras-team/keras/pull/3383) (2016) multiplies the error by the number of pixels
-#   again, after a clean-up had lost that factor.
-# - [AppliedDataSciencePartners/WorldModels #12](https://github.com/AppliedDataSciencePartners/WorldModels/issues/12)
-#   (2018): "VAE performance is bad". The log shows it all: a KL of 3.8e-07.
+# - [keras #3383](https://github.com/keras-team/keras/pull/3383) (2016) multiplies the error by the number of
+#   pixels again, after a clean-up had lost that factor.
+# - [AppliedDataSciencePartners/WorldModels
+#   #12](https://github.com/AppliedDataSciencePartners/WorldModels/issues/12) (2018): "VAE performance is
+#   bad". The log shows it all: a KL of 3.8e-07.
 #
 # Broken on purpose, then mended:
 
@@ -486,7 +505,7 @@ for rule in (broken, mended):
     def loss(step, generator, rule=rule, victim=victim):
         return rule(victim, pictures[torch.randint(len(pictures), (128,), generator=generator)], generator)
 
-    show.track(train.fit(victim, loss, seconds=SHORT, lr=2e-3), rule.__name__)
+    show.track(train.fit(victim, loss, steps=STEPS, lr=2e-3), rule.__name__)
     error, cost = measure(victim, unseen)
     print(f"{rule.__name__}: squared error {error:.3f}, KL {cost[0]:.4f} + {cost[1]:.4f} nats")
     with torch.no_grad():
@@ -495,8 +514,8 @@ fig = show.strip([chosen, *museum.values()], ["unseen", *museum])
 show.figure(fig, "One word, reduction='sum', between an average digit and a working model.")
 
 # %% [markdown]
-# **How to never fall for it:** write the loss in nats *per picture* (sum over what belongs to one picture, mean over
-# pictures), and print the KL of each latent. A KL near 0 is an alarm.
+# **How to never fall for it:** write the loss in nats *per picture* (sum over what belongs to one picture,
+# mean over pictures), and print the KL of each latent. A KL near 0 is an alarm.
 #
 # ## Try it
 #
@@ -511,21 +530,22 @@ print(f"error {a[0]:.4f} and {b[0]:.4f}; weighted KL {a[1]:.4f} and {b[1]:.4f}")
 # %% [markdown]
 # ## Quiz
 #
-# **1.** Your VAE's reconstructions are excellent. You decode random draws and get junk. Which number do you look at
-# first, and which knob do you turn?
-# <details><summary>Answer</summary>The KL. It is large: the latents are far from N(0, 1), so noise is not where the
-# decoder has been. Raise beta and accept more blur, or leave it as it is and train a diffusion model on the
-# latents.</details>
+# **1.** Your VAE's reconstructions are excellent. You decode random draws and get junk. Which number do you
+# look at first, and which knob do you turn?
+# <details><summary>Answer</summary>The KL. It is large: the latents are far from N(0, 1), so noise is not
+# where the decoder has been. Raise beta and accept more blur, or leave it as it is and train a diffusion
+# model on the latents.</details>
 #
 # **2.** The KL of latent 2 is 0.0001 nats, the loss is low and still falling. Is that latent useful?
-# <details><summary>Answer</summary>No, it has collapsed: it is N(0, 1) for every picture and tells nothing. The loss
-# does not show it, because the decoder has learned to do without.</details>
+# <details><summary>Answer</summary>No, it has collapsed: it is N(0, 1) for every picture and tells nothing.
+# The loss does not show it, because the decoder has learned to do without.</details>
 #
 # **3.** A colleague doubles the side of the pictures, keeps <code>F.mse_loss(out, x) + kl</code>, and finds
 # everything blurrier. Why?
-# <details><summary>Answer</summary>The mean over four times as many pixels is a quarter of what the sum would have
-# become, in proportion. Against it the KL weighs four times as much: beta has grown by four without anybody touching
-# it.</details>
+# <details><summary>Answer</summary>The mean over four times as many pixels is a quarter of what the sum would
+# have become, in proportion. Against it the KL weighs four times as much: beta has grown by four without
+# anybody touching it.</details>
 #
-# **Words of this lesson:** latent, prior, posterior, ELBO, reparameterisation, KL divergence, rate, distortion,
-# posterior collapse. **Next:** lesson 03 walks through the latent space; lesson 07 trains a diffusion model.
+# **Words of this lesson:** latent, prior, posterior, ELBO, reparameterisation, KL divergence, rate,
+# distortion, posterior collapse. **Next:** lesson 03 walks through the latent space; lesson 07 trains a
+# diffusion model.

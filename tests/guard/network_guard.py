@@ -26,7 +26,7 @@ def _hook(event: str, args: tuple) -> None:
 
 
 def _loopback(host: str | bytes | None, or_number: bool = False) -> bool:
-    """Whether `host` is this machine; with `or_number` any address in digits will do, which needs no asking."""
+    """Whether `host` is this machine; with `or_number` any address in digits will do: it needs no asking."""
     host = host.decode() if isinstance(host, bytes | bytearray) else host
     if host in (None, "", "localhost"):
         return True

@@ -1,4 +1,4 @@
-"""Python imports this before anything else in every child and kernel of a test run: conftest.py puts it on the path."""
+"""Python imports this first in every child and kernel of a test run: conftest.py puts it on the path."""
 
 import warnings
 

@@ -1,0 +1,177 @@
+"""The training loop: losses with known values, the average of the weights, runs that survive an interruption."""
+
+import math
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from minildm import levels
+from minildm.denoise import PREDICTIONS, to_output
+from minildm.files import UserError
+from minildm.train import EMA, diffusion_loss, fit, learning_rate, vae_loss
+from minildm.vae import FlatVAE, kl_divergence
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_network_that_knows_the_picture_has_no_loss(prediction):
+    """Data of one single picture: the perfect answer is known, so the loss of the formula must be 0."""
+    schedule, x0 = levels.cosine(), torch.randn(1, 3, 4, 4, generator=generator()).expand(64, -1, -1, -1)
+
+    def knows(x, t):
+        level = schedule.at(t.long())
+        return to_output(x0, x, level, prediction)
+
+    loss = diffusion_loss(knows, x0, schedule, prediction, generator(1))
+    assert loss.shape == (64,)
+    assert loss.max() < 1e-5
+
+
+def test_the_answer_zero_costs_one_for_eps():
+    """E[eps^2] = 1, whatever the data: within five standard errors."""
+    x0 = torch.randn(2_000, 3, 4, 4, generator=generator())
+    loss = diffusion_loss(lambda x, t: torch.zeros_like(x), x0, levels.linear(), "eps", generator(1)).mean()
+    assert abs(loss.item() - 1) < 5 * math.sqrt(2 / x0.numel())
+
+
+def test_one_seed_is_one_loss():
+    x0, network = torch.randn(4, 3, 8, 8), nn.Conv2d(3, 3, 1)
+    losses = [diffusion_loss(lambda x, t: network(x), x0, levels.cosine(), "v", generator(s)) for s in (5, 5, 6)]
+    assert torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
+
+
+def test_vae_loss_is_the_sum_of_its_terms():
+    vae, x = FlatVAE(latent=3, hidden=8), torch.randn(16, 1, 8, 8)
+    error, kl = vae_loss(vae, x, 0.5, generator())
+    mean, logvar = vae.encode(x)
+    torch.testing.assert_close(kl, 0.5 * kl_divergence(mean, logvar).mean() / 64)
+    noise = torch.randn(mean.shape, generator=generator())
+    out = vae.decode(mean + (0.5 * logvar).exp() * noise)
+    torch.testing.assert_close(error, nn.functional.mse_loss(out, x))
+
+
+def test_ema_is_the_closed_form():
+    """Weights held at w from step 0 on: the average is w + (w0 - w) * (product of the decays)."""
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(2.0)
+    ema = EMA(model, decay=0.5)
+    model.weight.data.fill_(5.0)
+    product = 1.0
+    for step in range(20):
+        ema.update(model)
+        product *= min(0.5, (1 + step) / (10 + step))
+    assert math.isclose(ema.model.weight.item(), 5 + (2 - 5) * product, rel_tol=1e-6)
+    assert not ema.model.weight.requires_grad
+
+
+def test_learning_rate_rises_then_falls_to_nothing():
+    values = [learning_rate(i / 1000) for i in range(1001)]
+    assert values[0] == 0 and abs(max(values) - 1) < 1e-4 and values[-1] < 1e-12
+    assert math.isclose(learning_rate(0.515), 0.5, abs_tol=1e-9)  # half-way through the cosine
+    top = values.index(max(values))
+    assert values[: top + 1] == sorted(values[: top + 1]) and values[top:] == sorted(values[top:], reverse=True)
+
+
+def a_run(steps=None, seconds=None, path=None, stop=None, seed=0):
+    """A small regression whose batches and noise come from (step, generator) alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    ema = EMA(model, 0.9)
+
+    def loss(step, generator):
+        x = torch.randn(16, 4, generator=generator)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    seen = []
+    for now in fit(model, loss, steps=steps, seconds=seconds, ema=ema, checkpoint=path, save_every=0.0, seed=seed):
+        seen.append(now)
+        if now.step == stop:
+            break
+    return [*model.parameters(), *ema.model.parameters()], seen
+
+
+def test_training_learns_and_reports():
+    _, seen = a_run(steps=200)
+    assert seen[-1].loss < 0.5 * seen[0].loss
+    assert [p.step for p in seen] == list(range(1, 201))
+    assert seen[-1].fraction == 1 and all(a.seconds < b.seconds for a, b in zip(seen, seen[1:], strict=False))
+
+
+def test_a_seed_is_a_run():
+    (a, _), (b, _), (c, _) = a_run(20), a_run(20), a_run(20, seed=1)
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not all(torch.equal(x, y) for x, y in zip(a, c, strict=True))
+
+
+def test_resumed_weights_are_the_same_to_the_last_bit(tmp_path):
+    whole, _ = a_run(steps=30)
+    a_run(steps=30, path=tmp_path / "state.pt", stop=11)
+    parts, seen = a_run(steps=30, path=tmp_path / "state.pt")
+    assert 11 <= seen[0].step <= 12
+    assert all(torch.equal(x, y) for x, y in zip(whole, parts, strict=True))
+
+
+CHILD = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+import test_train
+from minildm import train
+save = train.torch.save
+def slowly(*args):  # most kills then fall inside a save
+    save(*args); time.sleep(0.02); print("step", flush=True)
+train.torch.save = slowly
+test_train.a_run(steps=60, path=sys.argv[1])
+"""
+
+
+def test_a_killed_process_resumes_to_the_same_weights(tmp_path):
+    path = tmp_path / "state.pt"
+    command = [sys.executable, "-c", CHILD, str(path), os.path.dirname(__file__)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    for _ in range(20):
+        assert child.stdout.readline()
+    time.sleep(0.013)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    whole, _ = a_run(steps=60)
+    parts, seen = a_run(steps=60, path=path)
+    assert 15 < seen[0].step < 60
+    assert all(torch.equal(x, y) for x, y in zip(whole, parts, strict=True))
+
+
+def test_seconds_are_kept():
+    _, seen = a_run(seconds=0.3)
+    assert 0.3 <= seen[-1].seconds < 2 and seen[-1].fraction == 1
+
+
+@pytest.mark.parametrize("wrong", [{}, {"steps": 5, "seconds": 5}, {"steps": 0}, {"seconds": -1}])
+def test_wrong_lengths_are_named(wrong):
+    with pytest.raises(UserError, match="steps, seconds"):
+        a_run(**wrong)
+
+
+def test_a_checkpoint_of_another_run_or_a_broken_one_is_named(tmp_path):
+    path = tmp_path / "state.pt"
+    a_run(steps=30, path=path, stop=5)
+    with pytest.raises(UserError, match="state.pt"):
+        a_run(steps=31, path=path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match="state.pt"):
+        a_run(steps=30, path=path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    model = nn.Linear(1, 1)
+    with pytest.raises(UserError, match="loss at step 3"):
+        for _ in fit(model, lambda step, g: model(torch.ones(1, 1)).sum() * (math.nan if step == 3 else 1), steps=9):
+            pass
