@@ -6,7 +6,9 @@ LAB_ARGS ?=
 NOTEBOOK_ARGS ?=
 
 VENV := .venv/bin/python
+LESSON := 00_first_picture.ipynb
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ help:  ## show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F': +' '{printf "make %-12s %s\n", $$1, $$2}'
 
 lab: lab-environment  ## install, then open JupyterLab at the first lesson
-	$(VENV) -m jupyterlab notebooks/00_first_picture.ipynb $(AS_ROOT) $(LAB_ARGS)
+	$(VENV) -m jupyterlab notebooks/$(LESSON) --LabApp.default_url=/lab/tree/$(LESSON) $(AS_ROOT) $(LAB_ARGS)
 
 test: test-environment  ## install, then run every test and every notebook, against the clock
 	$(VENV) tools/run_tests.py
@@ -47,7 +49,7 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(VENV) tools/publish.py shapes clip latent-300 pixel-300 pixel digits-vae
 
 lab-environment:
-	@$(PYTHON) tools/environment.py lab
+	@$(PYTHON) tools/environment.py lab $(ASKED)
 
 test-environment:
-	@$(PYTHON) tools/environment.py test
+	@$(PYTHON) tools/environment.py test $(ASKED)

@@ -78,7 +78,7 @@ def unet_from_hf(config: dict) -> UNetConfig:
 
 
 def unet_to_hf(config: UNetConfig, size: int) -> dict:
-    """The inverse of `unet_from_hf`; `size` is the height of the latents. `UserError` where the format cannot say it."""
+    """The inverse of `unet_from_hf`; `size` is the latents' height. `UserError` where the format cannot say it."""
     crossed = [k > 0 for k in config.transformer_layers]
     layers = [k or config.mid_layers for k in config.transformer_layers]
     if layers[-1] != config.mid_layers:

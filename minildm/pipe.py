@@ -78,7 +78,8 @@ class LatentDiffusion(nn.Module):
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= limit:
             raise UserError("steps", steps, f"a whole number from 1 to {limit}")
         last = self.last if sampler in ("ddim", "ddpm") else "clean"
-        rows = levels.pick(self.schedule, steps + (sampler == "dpmpp_2m"), self.spacing or SPACING[sampler], self.offset, last)
-        if sampler == "dpmpp_2m":  # published rows: one step more, and the last one before the end left out
-            del rows[-2]
-        return rows
+        spacing = self.spacing or SPACING[sampler]
+        if sampler != "dpmpp_2m":
+            return levels.pick(self.schedule, steps, spacing, self.offset, last)
+        rows = levels.pick(self.schedule, steps + 1, spacing, self.offset, last)
+        return rows[:-2] + rows[-1:]  # as published: one step more, and the last one before the end left out

@@ -2,13 +2,23 @@
 
 import io
 import json
+import math
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from . import scenes, show
 from .files import UserError, atomic_write
+from .pipe import LatentDiffusion
+from .tasks import states
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from transformers import CLIPTokenizer
 
 KEY = "minildm"  # the name of the text in the file; its content is JSON
 FIELDS = {  # of a recipe, and what each may be; hash is `weights.fingerprint` of the model
@@ -24,6 +34,8 @@ FIELDS = {  # of a recipe, and what each may be; hash is `weights.fingerprint` o
     "version": str,
 }
 Recipe = dict[str, str | int | float | None]
+LONGEST = 1000  # characters of a prompt; a model reads its first tokens only, see `remarks`
+OURS = 5000  # a tokenizer learned from captions has some hundred tokens, the published one 49,408
 
 
 def named(path: str | Path) -> Path:
@@ -90,3 +102,57 @@ def history(folder: str | Path, match: str = "") -> list[tuple[Path, Recipe]]:
         if match.lower() in said:
             found.append((path.stat().st_mtime_ns, path, recipe))
     return [(path, recipe) for _, path, recipe in sorted(found, key=lambda row: (-row[0], str(row[1])))]
+
+
+def command(recipe: Recipe, out: str | Path) -> str:
+    """The command line that draws this picture into a file of the name of `out`."""
+    words = ["minildm", "picture", recipe["prompt"]]
+    for name in ("count", "steps", "scale", "sampler", "seed", "negative", "model"):
+        if recipe[name] is not None:
+            words += [f"--{name}", str(recipe[name])]
+    return shlex.join([*words, "--out", Path(out).name])
+
+
+def check(recipe: Recipe) -> None:
+    """Raises `UserError` for an empty prompt and for a prompt or negative prompt of over LONGEST characters."""
+    for name in ("prompt", "negative"):
+        text = recipe[name] or ""
+        if name == "prompt" and not text.strip():
+            raise UserError(name, text, "some words, say 'a large red circle on a white background'")
+        if len(text) > LONGEST:
+            raise UserError(name, f"{len(text)} characters", f"at most {LONGEST}")
+
+
+def remarks(tokenizer: "CLIPTokenizer", prompt: str) -> list[str]:
+    """What a model will make of a prompt other than one might think: how much it does not read, what it never met.
+
+    Unknown words are only told of models of the shapes world, with the nearest that captions have.
+    """
+    found = []
+    tokens, kept = (n - 2 for n in (len(tokenizer(prompt, verbose=False).input_ids), tokenizer.model_max_length))
+    if tokens > kept:
+        found.append(f"only the first {kept} of {tokens} tokens are kept")
+    strange = scenes.unknown_words(prompt) if len(tokenizer) < OURS else []
+    if strange:
+        told = (f"{word!r} (nearest: {', '.join(near)})" if near else repr(word) for word, near in strange)
+        found.append(f"words that no caption has: {', '.join(told)}")
+    return found
+
+
+def film(pipe: LatentDiffusion, recipe: Recipe) -> Iterator[Tensor]:
+    """The states that lead to a recipe's pictures, steps + 1 latents (count, c, h, w); errors as in `text2img`."""
+    generator = torch.Generator().manual_seed(recipe["seed"])
+    noise = torch.randn(recipe["count"], *pipe.latent_shape(), generator=generator)
+    options = {name: recipe[name] for name in ("prompt", "negative", "steps", "scale", "sampler")}
+    return states(pipe, **options, noise=noise, generator=generator)
+
+
+def grid(pictures: Tensor) -> "Image":
+    """Pictures (n, 3, h, w) in -1..1 as one image: small ones enlarged, several in thin frames row by row."""
+    n, zoom = len(pictures), max(1, 128 // pictures.shape[2])
+    cells = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    if n > 1:  # else white pictures would run into one another
+        cells = torch.nn.functional.pad(cells, (1, 1, 1, 1), value=0.6)
+    least = math.ceil(math.sqrt(n))
+    columns = next((k for k in range(least, 9) if n % k == 0), least)
+    return show.to_image(cells, columns, size=cells.shape[3], gap=2)

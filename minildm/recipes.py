@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from . import levels, scenes, text, weights
 from .files import UserError, atomic_write
 from .pipe import LatentDiffusion
-from .train import EMA, Loss, Progress, diffusion_loss, fit, vae_loss
+from .train import EMA, Loss, Progress, check_length, diffusion_loss, fit, vae_loss
 from .unet import UNet, UNetConfig
 from .vae import VAE, FlatVAE, VAEConfig
 
@@ -234,6 +234,7 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
     run = prepare(name, seed=seed, **options)
     if steps is None and seconds is None:
         steps = run.steps
+    check_length(steps, seconds)  # before anything is written
     asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
     atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
     ema = EMA(run.model, run.ema)

@@ -241,7 +241,7 @@ def _canvas(picture: Tensor, title: str | None, above: int = 0) -> tuple["Figure
     from matplotlib.figure import Figure
 
     high, wide = picture.shape[:2]
-    fig = Figure(figsize=(wide / DPI, high / DPI), dpi=DPI)
+    fig = Figure(figsize=(wide / DPI, high / DPI), dpi=DPI, layout="none")
     ax = fig.add_axes((0, 0, 1, 1))
     ax.imshow(picture.numpy(), interpolation="nearest")
     ax.set_axis_off()

@@ -1,6 +1,7 @@
 """What one does with a model: each task a short function over denoisers and a sampler, none a class."""
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -83,9 +84,9 @@ def text2img(
     the picture's size; else drawn from `generator` for `height` and `width` in pixels.
     Raises `UserError` for a prompt that is no text, steps, scale, sampler, noise or size out of range.
     """
-    for z in states(pipe, prompt, negative, steps, scale, sampler, noise, generator, height, width):
-        pass
-    return pipe.decode(z)
+    film = states(pipe, prompt, negative, steps, scale, sampler, noise, generator, height, width)
+    (last,) = deque(film, maxlen=1)
+    return pipe.decode(last)
 
 
 def _film(denoise, x, rows, sampler, generator):
@@ -94,7 +95,8 @@ def _film(denoise, x, rows, sampler, generator):
     frame = rows
     if sampler == "heun":  # its numbers depend on the frame, and published ones are of this one
         x, frame = x / rows[0].alpha, rescaled(rows)
-    for row, own, state in zip(rows[1:], frame[1:], SAMPLERS[sampler](denoise, x, frame, generator=generator), strict=True):
+    after = SAMPLERS[sampler](denoise, x, frame, generator=generator)
+    for row, own, state in zip(rows[1:], frame[1:], after, strict=True):
         yield state * (row.alpha / own.alpha)
 
 

@@ -106,6 +106,12 @@ def learning_rate(fraction: float, warmup: float = 0.03) -> float:
     return 0.5 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup)))
 
 
+def check_length(steps: int | None, seconds: float | None) -> None:
+    """Raises `UserError` unless exactly one of the two is given, above 0 and finite."""
+    if (steps is None) == (seconds is None) or not 0 < (steps or seconds or 0) < math.inf:
+        raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
+
+
 def fit(
     model: nn.Module,
     loss: Loss,
@@ -127,8 +133,7 @@ def fit(
     the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
     Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
     """
-    if (steps is None) == (seconds is None) or (steps or seconds or 0) <= 0:
-        raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
+    check_length(steps, seconds)
     device = next(model.parameters()).device
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)

@@ -195,7 +195,8 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
     full = pipe.vae is not None and pipe.text is not None
     index = {"_class_name": "StableDiffusionPipeline" if full else "LatentDiffusion", "requires_safety_checker": False}
     size = pipe.latent_shape()[1]
-    unet = configs.unet_to_hf(pipe.unet.config, size) if full else {"_class_name": "UNet"} | dataclasses.asdict(pipe.unet.config)
+    ours = {"_class_name": "UNet"} | dataclasses.asdict(pipe.unet.config)  # says more than the format can
+    unet = configs.unet_to_hf(pipe.unet.config, size) if full else ours
     _write(pipe.unet, unet | {"sample_size": size}, folder / "unet", dtype)
     index["unet"] = ["diffusers", "UNet2DConditionModel"]
     if pipe.vae is not None:

@@ -192,6 +192,19 @@ def run(n=10, seconds=20.0):
         yield SimpleNamespace(step=step, fraction=step / n, seconds=seconds * step / n, loss=1 / step)
 
 
+def test_the_style_serves_figures_of_pictures_and_plots_alike(kernel):
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context():
+        show.style()
+        show.figure(show.grid(blocks(0), 1, ["a"]), "Grey.")  # warnings are errors
+        fig, ax = pyplot.subplots()
+        ax.plot([0, 1])
+        assert ax.lines[0].get_color() == show.PALETTE["blue"] and ax.title.get_fontsize() == show.TYPE
+        show.figure(fig, "A line.")
+    assert len(kernel.shown) == 4
+
+
 def test_track_keeps_the_losses_and_calls_back_to_the_end(kernel):
     calls = iter(range(100))
     history = show.track(run(), "VAE <1>", check=lambda: next(calls), samples=lambda: blocks(0, 0), marks=4)

@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make .venv and install the project into it.")
     parser.add_argument("extra", choices=["lab", "test"], help="the extra of pyproject.toml to install")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--asked", action="store_true", help="say so if .venv is another interpreter's")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     options = parser.parse_args()
     if sys.version_info < OLDEST:
@@ -33,6 +34,8 @@ def main() -> None:
     venv, note = options.venv, read_note(options.venv)
     digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     new = not works(venv)
+    if options.asked and not new and note["python"] != sys.executable:
+        print(f"{venv} was made from {note['python']} and stays; delete it to make it from {sys.executable}")
     if not new and note["pyproject"] == digest and options.extra in note["extras"]:
         return
     if new:
@@ -40,8 +43,6 @@ def main() -> None:
         note = {"python": sys.executable, "outer": outer, "pin": pin, "pyproject": "", "extras": []}
         run([sys.executable, "-m", "venv", "--clear", str(venv)], options.dry_run)
         write_note(venv, note, options.dry_run)  # before the installs: one cut short is taken up again
-    elif note["python"] != sys.executable:
-        print(f"{venv} was made from {note['python']} and stays; delete it to make it from {sys.executable}")
     for command in installs(venv, options.extra, note):
         run(command, options.dry_run)
     done = set(note["extras"]) if note["pyproject"] == digest else set()

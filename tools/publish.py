@@ -18,7 +18,6 @@ import torch
 
 from minildm import evaluate, weights
 from minildm.files import atomic_write, sha256
-from minildm.pipe import LatentDiffusion
 
 RUNS = Path("runs")
 SHARED = ("vae", "text_encoder", "tokenizer")
@@ -32,8 +31,8 @@ def command(run: dict, name: str) -> str:
     """The command line that trains this run again."""
     flags = {"recipe": None, "captions": None, "snapshots": None}
     words = ["minildm train", run["recipe"], f"--out runs/{name}"]
-    words += [f"--{key} {value}" for key, value in run.items() if value not in (None, False, True, 0) and key not in flags]
-    words += [f"--{key}" for key, value in run.items() if value is True and key not in flags]
+    said = {key: value for key, value in run.items() if value and key not in flags}
+    words += [f"--{key}" if value is True else f"--{key} {value}" for key, value in said.items()]
     words += ["--no-captions"] if run.get("captions") is False else []
     words += [f"--snapshots {run['snapshots']}"] if run.get("snapshots") else []
     return " ".join(words)
@@ -46,7 +45,7 @@ def publish(source: Path, name: str, run: dict, seconds: float, share: bool) -> 
     weights.save(model, folder, torch.float16)
     if share:
         for part in SHARED:
-            shutil.rmtree(folder / part)
+            shutil.rmtree(folder / part, ignore_errors=True)
         index = folder / "model_index.json"
         atomic_write(index, json.dumps(json.loads(index.read_text()) | {"parts_of": "../shapes"}, indent=2).encode())
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -76,8 +75,9 @@ def main(names: list[str]) -> None:
         sources += [(RUNS / name / f"snapshot-{i}", f"{name}-{i}", i / (count + 1)) for i in range(1, count + 1)]
         for source, shipped, share in sources:
             print(f"publishing {shipped}", flush=True)
-            captioned = isinstance(weights.load(source), LatentDiffusion) and run.get("captions", True)
-            models[shipped] = publish(source, shipped, run, lines[-1]["seconds"] * share, captioned and name != "shapes")
+            prompted = getattr(weights.load(source), "text", None) is not None and run["recipe"] != "clip"
+            seconds = lines[-1]["seconds"] * share
+            models[shipped] = publish(source, shipped, run, seconds, prompted and name != "shapes")
             write()  # the next line loads it by name
             models[shipped]["figures"] = evaluate.figures(shipped)
             write()

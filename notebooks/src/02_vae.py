@@ -69,7 +69,8 @@ show.figure(fig, "Digits the model has never seen, the same from two latents eac
 # from $q$; the left side has no $z$ in it and stays as it is:
 #
 # $$\log p(x) \;=\;
-# \underbrace{\mathbb E_{q}\big[\log p(x \mid z)\big] - \mathrm{KL}\big(q(z \mid x)\,\|\,p(z)\big)}_{\text{the ELBO}}
+# \underbrace{\mathbb E_{q}\big[\log p(x \mid z)\big]
+# - \mathrm{KL}\big(q(z \mid x)\,\|\,p(z)\big)}_{\text{the ELBO}}
 # \;+\; \underbrace{\mathrm{KL}\big(q(z \mid x)\,\|\,p(z \mid x)\big)}_{\text{never negative}}$$
 #
 # (Kingma & Welling 2014, [arXiv 1312.6114](https://arxiv.org/abs/1312.6114), eq. 1 and 3.) KL is the
@@ -232,7 +233,7 @@ else:
 
 @torch.no_grad()
 def measure(model, x):
-    """Squared error a pixel when rebuilt from the mean, and KL in nats for each latent: both over the pictures x."""
+    """Squared error a pixel, rebuilt from the mean, and KL in nats for each latent: averages over x."""
     mean, logvar = model.encode(x)
     error = (model.decode(mean) - x).square().mean().item()
     return error, 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(0)
@@ -346,12 +347,12 @@ axes[2].plot(rates, errors, "o-")
 for beta, rate, error in zip(BETAS, rates, errors, strict=True):
     axes[2].annotate(f" {beta:g}", (rate, error), va="bottom")
 axes[2].set(xlabel="rate: nats a picture", ylabel="distortion", title="one against the other")
-show.figure(fig, "Six trainings. Dear nats are not bought: the rate falls, the error rises, then all is silent.")
+show.figure(fig, "Six trainings. Dear nats are not bought: the rate falls, the error rises, all falls silent.")
 with torch.no_grad():
     shown = (0.01, 1.0, 16.0, 64.0)
     rows = [sweep[beta].decode(sweep[beta].encode(chosen)[0]) for beta in shown]
 fig = show.strip([chosen, *rows], ["unseen", *(f"beta {beta:g}" for beta in shown)])
-show.figure(fig, "The same ten digits, rebuilt. At beta 64 every digit is the same: the average of all digits.")
+show.figure(fig, "The same ten digits, rebuilt. At beta 64 every digit is the average of all digits.")
 
 # %% [markdown]
 # At the right end is **posterior collapse**: $q(z \mid x)$ is $\mathcal N(0, 1)$ whatever the picture, the KL
@@ -405,7 +406,8 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(1, 1.7))
 axes[0].scatter(points[:800, 0], points[:800, 1], s=6)
 axes[0].set(xlabel="x, variance 1", ylabel="y, variance 0.1", aspect="equal", title="the data")
 for i, (spread, colour) in enumerate(zip(SPREAD.tolist(), ("C0", "C1"), strict=True)):
-    axes[1].semilogx(fine, 0.5 * (spread / fine).log().clamp(min=0), color=colour, label=f"formula, {spread:g}")
+    formula = 0.5 * (spread / fine).log().clamp(min=0)
+    axes[1].semilogx(fine, formula, color=colour, label=f"formula, variance {spread:g}")
     rate = [nats[i] for nats in found]
     axes[1].semilogx(noises, rate, "o", color=colour, label=f"trained, latent {i + 1}")
 axes[1].set(xlabel="assumed noise, s squared", ylabel="nats", title="what each latent says")
@@ -430,10 +432,10 @@ with torch.no_grad():
     mean, logvar = big.encode(shapes)  #                                                 (256, 4, 8, 8) each
     rebuilt = big.decode(mean).clamp(-1, 1)
 psnr = 10 * math.log10(4 / (rebuilt - shapes).square().mean().item())
-right, low, high = oracle.accuracy(oracle.read(rebuilt), wanted)["all"]
+right, *_ = oracle.accuracy(oracle.read(rebuilt), wanted)["all"]
 print(f"{tuple(shapes.shape[1:])} -> {tuple(mean.shape[1:])}")
-print(f"rebuilt: {psnr:.1f} dB; the oracle reads all attributes right in {right:.1%} ({low:.1%} to {high:.1%})")
-print(f"KL {vae.kl_divergence(mean, logvar).mean():.0f} nats a picture; the digits had {rates[BETAS.index(1.0)]:.1f}")
+print(f"rebuilt: {psnr:.1f} dB; the oracle reads every attribute right in {right:.1%} of {len(wanted)} pictures")
+print(f"KL {vae.kl_divergence(mean, logvar).mean():.0f} nats a picture; of a digit at beta 1: {rates[2]:.1f}")
 fig = show.strip([shapes[:8], rebuilt[:8]], ["drawn", "rebuilt"])
 show.figure(fig, "Sharp: 256 latents are kept, and the encoder is sure of each.")
 
@@ -452,7 +454,7 @@ for name, invented in (("plain noise", plain), ("noise with the right mean and s
 near = torch.corrcoef(torch.stack([mean[:, 0, 4, 3], mean[:, 0, 4, 4]]))[0, 1].item()
 print(f"two neighbouring latents of real pictures have the correlation {near:.2f}; in noise it is 0")
 fig = show.strip([rebuilt[:8], plain[:8], fitted[:8]], ["rebuilt", "plain noise", "fitted noise"])
-show.figure(fig, "What random latents decode to: junk. Each number is likely by itself, together they are not.")
+show.figure(fig, "What random latents decode to: junk. Each number alone is likely, together they are not.")
 
 # %% [markdown]
 # People meet this again and again: *my autoencoder reconstructs, but random latents are noise*

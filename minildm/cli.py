@@ -1,0 +1,260 @@
+"""The command line: `minildm picture`, `train`, `evaluate` and `recipe`. Only here is a device chosen and printed.
+
+What a command finds out goes to stdout, and how it gets on to stderr. A mistake in what it was given is one line
+on stderr and exit code 2.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+from typer.core import TyperGroup
+
+import minildm
+
+from . import evaluate as evaluation
+from . import pngs, recipes, weights
+from .devices import best_device
+from .files import UserError
+from .pipe import LatentDiffusion
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
+
+
+def _number(kind: type, least: int | None = None, *names: str, help: str) -> object:
+    """An option that takes a number; unlike typer's own, its error says what came."""
+
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and (least is None or value >= least) and value < 2**63):
+            wanted = "a whole number" if kind is int else "a finite number"
+            raise typer.BadParameter(f"got {text!r}; expected {wanted}" + (f" from {least}" if least is not None else ""))
+        return value
+
+    return typer.Option(*names, parser=parse, metavar="INTEGER" if kind is int else "NUMBER", help=help)
+
+
+Prompt = Annotated[str, typer.Argument(help='Say "a large red circle on a white background".')]
+Model = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
+Steps = Annotated[int, _number(int, 1, help="Steps of the sampler, 1 to 1000.")]
+Scale = Annotated[float, _number(float, help="Guidance: 0 ignores the prompt, 1 is none, more obeys it more.")]
+Sampler = Annotated[str, typer.Option(help="ddim, ddpm, euler, heun or dpmpp_2m.")]
+Seed = Annotated[int, _number(int, 0, help="The same seed draws the same again.")]
+
+
+class OneLine(TyperGroup):
+    """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
+
+    def main(self, *args, standalone_mode: bool = True, **extra):
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except UserError as error:
+            message = str(error)
+        except typer.BadParameter.__base__ as error:  # any wrong use of arguments and options
+            message = error.format_message()
+        else:
+            if standalone_mode:
+                sys.exit(code if isinstance(code, int) else 0)
+            return code
+        if not standalone_mode:
+            raise UserError("command line", message, "see --help")
+        typer.echo("error: " + " ".join(message.split()), err=True)
+        sys.exit(2)
+
+
+app = typer.Typer(cls=OneLine, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    """Latent diffusion from scratch: draw pictures, train models, measure them."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def picture(
+    prompt: Prompt,
+    count: Annotated[int, _number(int, 1, help="How many pictures, in one grid.")] = 8,
+    steps: Steps = 25,
+    scale: Scale = 3.0,
+    sampler: Sampler = "ddim",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("picture.png"),
+    negative: Annotated[str | None, typer.Option(help="What the picture should not be.")] = None,
+    model: Model = "shapes",
+) -> None:
+    """Draw pictures of a prompt into a PNG file that carries its recipe."""
+    pngs.named(out)
+    recipe: pngs.Recipe = {
+        "prompt": prompt,
+        "negative": negative,
+        "seed": seed,
+        "steps": steps,
+        "scale": scale,
+        "sampler": sampler,
+        "count": count,
+        "model": model,
+        "hash": "",
+        "version": minildm.__version__,
+    }
+    image, recipe["hash"] = _drawn(recipe)
+    typer.echo(pngs.save(image, out, recipe))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="One of " + ", ".join(recipes.RECIPES) + ".")],
+    out: Annotated[Path, typer.Option(help="The folder for the model and the state of the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
+    steps: Annotated[int | None, _number(int, 1, help="Steps, instead of the recipe's own.")] = None,
+    seconds: Annotated[float | None, _number(float, 1, help="Seconds of training, instead of steps.")] = None,
+    seed: Seed = 0,
+    snapshots: Annotated[int, _number(int, 0, help="Models to save on the way.")] = 0,
+    objects: Annotated[int | None, _number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
+    captions: Annotated[bool, typer.Option(help="pixel: with prompts or without.")] = True,
+    small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
+    vae: Annotated[str | None, typer.Option(help="latent: the autoencoder, a folder or a name.")] = None,
+    clip: Annotated[str | None, typer.Option(help="latent, pixel: the mini-CLIP, a folder or a name.")] = None,
+) -> None:
+    """Train a model by a recipe into a folder that `picture` and `evaluate` take."""
+    from tqdm import tqdm
+
+    given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip}
+    usual = {"captions": True, "small": False}
+    options = {name: value for name, value in given.items() if value is not usual.get(name)}
+    if options and recipe in recipes.RECIPES and recipe not in ("latent", "pixel"):
+        name = next(iter(options))
+        raise UserError(name, options[name], f"no such option, for the recipe {recipe}")
+    run = recipes.train(
+        recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots, **options
+    )
+    with tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr) as bar:
+        try:
+            for now in run:
+                if bar.n == 0:  # a resumed run has a part behind it, which says nothing about its pace
+                    bar.initial = bar.n = now.fraction
+                bar.set_postfix_str(f"step {now.step}, loss {now.loss:.4f}", refresh=False)
+                bar.update(now.fraction - bar.n)
+        except KeyboardInterrupt:
+            bar.close()
+            _warn(f"stopped; the same command with --resume goes on from the last state in {out}")
+            raise typer.Exit(130) from None
+    typer.echo(out)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or a folder.")],
+    n: Annotated[int, _number(int, 1, "--n", help="Pictures in each set.")] = 1000,
+    steps: Steps = 25,
+    scale: Scale = 3.0,
+    sampler: Sampler = "ddim",
+    seed: Seed = 0,
+    batch: Annotated[int, _number(int, 1, help="Pictures at a time.")] = 100,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Of " + ", ".join(evaluation.SETS) + "; can be repeated.")
+    ] = None,
+) -> None:
+    """Measure a model: shares with their 95% intervals, read from its pictures by the oracle."""
+    from tqdm import tqdm
+
+    loaded = _loaded(model)
+    with tqdm(desc=f"evaluate {model}", bar_format=BAR, delay=2, file=sys.stderr, leave=False) as bar:
+
+        def each(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        table = evaluation.evaluate(
+            loaded, n, steps=steps, scale=scale, sampler=sampler, seed=seed, batch=batch, sets=sets, each=each
+        )
+    for name, row in table.items():
+        typer.echo(f"{model}, {name}")
+        for key, value in row.items():
+            share = isinstance(value, tuple)
+            told = f"{value[0]:.4f}   {value[1]:.4f} to {value[2]:.4f}" if share else f"{value:.4f}"
+            typer.echo(f"  {key:<16} {told}")
+
+
+@app.command()
+def recipe(
+    path: Annotated[Path, typer.Argument(help="A PNG file, or a folder of them.")],
+    again: Annotated[bool, typer.Option("--again", help="Draw the same picture again.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to; by default beside it, as NAME-again.png.")] = None,
+    match: Annotated[str, typer.Option(help="Of a folder, only prompts that hold this.")] = "",
+    model: Annotated[str | None, typer.Option(help="Where the model lies now, if elsewhere.")] = None,
+) -> None:
+    """Read back the recipe of a picture, or of all pictures in a folder, newest first."""
+    if path.is_dir():
+        if again:
+            raise UserError("picture", str(path), "a PNG file; --again draws one at a time")
+        for file, recipe in pngs.history(path, match):
+            typer.echo(f"{file}: {pngs.command(recipe, file)}")
+        return
+    before, recipe = pngs.read(path)
+    if not again:
+        for name, value in recipe.items():
+            typer.echo(f"{name + ':':<10}{value if value is not None else ''}".rstrip())
+        typer.echo(f"{'command:':<10}{pngs.command(recipe, path)}")
+        return
+    out = pngs.named(out or path.with_name(f"{path.stem}-again.png"))
+    if recipe["version"] != minildm.__version__:
+        _warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
+    image, _ = _drawn(recipe, model)
+    typer.echo(f"{pngs.save(image, out, recipe)}: {_difference(before, image)}")
+
+
+def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str]:
+    """The image that a recipe asks for, drawn by the model it names (or by `source`), and that model's hash.
+
+    Raises `UserError` if the hash in the recipe is another, and for all that is wrong with the recipe.
+    """
+    from tqdm import tqdm
+
+    pngs.check(recipe)
+    name = source or recipe["model"]
+    found = weights.fingerprint(weights.locate(name))
+    if recipe["hash"] not in ("", found):
+        raise UserError(f"hash of model {name}", found, f"{recipe['hash']}, as in the recipe")
+    pipe = _loaded(name)
+    if not isinstance(pipe, LatentDiffusion) or pipe.text is None:
+        got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")
+        raise UserError(f"model {name}", got, "a model that draws what a prompt says")
+    for key in ("prompt", "negative"):
+        for remark in pngs.remarks(pipe.text.tokenizer, recipe[key] or ""):
+            _warn(f"{key}: {remark}")
+    film = pngs.film(pipe, recipe)
+    for state in tqdm(film, "picture", recipe["steps"] + 1, bar_format=BAR, delay=2, leave=False, file=sys.stderr):
+        z = state
+    with torch.no_grad():
+        return pngs.grid(pipe.decode(z).cpu()), found
+
+
+def _loaded(name: str) -> torch.nn.Module:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a small model is there at once
+    return weights.load(name, best_device())
+
+
+def _difference(before, after) -> str:
+    if before.size != after.size:
+        return f"{after.size[0]} x {after.size[1]} pixels, and the first one had {before.size[0]} x {before.size[1]}"
+    from PIL import ImageChops
+
+    most = max(high for _, high in ImageChops.difference(before.convert("RGB"), after).getextrema())
+    return f"at most {most}/255 from the first one"
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)

@@ -1,0 +1,81 @@
+"""The seconds that docs/measurements.md states, measured side by side.
+
+    python tools/measure.py
+
+Prints one line a figure: what, its median, its least and greatest. The time of a training step is also given as a
+ratio to a fixed loop of convolutions in the same process, which says more of the code and less of the machine.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from minildm import recipes, scenes
+from minildm.train import fit
+
+PROMPT = "a large red circle on a white background"
+
+
+def child(code: str) -> float:
+    """Seconds of a whole Python process."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def tell(what: str, values: list[float], unit: str) -> None:
+    print(f"{what}: {statistics.median(values):.3g} {unit} ({min(values):.3g} to {max(values):.3g})", flush=True)
+
+
+def calibration_loop() -> float:
+    """Seconds of 100 convolutions, 64 channels of 32 x 32, a batch of 32, in float32."""
+    x, w = torch.randn(32, 64, 32, 32), torch.randn(64, 64, 3, 3)
+    start = time.perf_counter()
+    for _ in range(100):
+        F.conv2d(x, w, padding=1)
+    return time.perf_counter() - start
+
+
+def step_seconds(name: str, count: int = 20, **options: object) -> list[float]:
+    run = recipes.prepare(name, **options)
+    stamps = [now.seconds for now in fit(run.model, run.loss, steps=count, lr=run.lr, autocast=run.autocast)]
+    return [b - a for a, b in zip(stamps[2:], stamps[3:], strict=False)]  # the first ones also allocate
+
+
+def per_second(work: Callable[[], object], count: int, repeats: int = 5) -> list[float]:
+    rates = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        rates.append(count / (time.perf_counter() - start))
+    return rates
+
+
+def main() -> None:
+    pairs = [(child("import torch, minildm"), child("import torch")) for _ in range(7)]
+    tell("import minildm beyond import torch", [a - b for a, b in pairs], "s")
+
+    drawn = scenes.draw(10_000)
+    scenes.render(drawn[:1000])
+    tell("scenes rendered at 32x32", per_second(lambda: scenes.render(drawn), 10_000), "images/s")
+
+    with tempfile.TemporaryDirectory() as folder:
+        command = f"from minildm.cli import app; app(['picture', {PROMPT!r}, '--out', {folder + '/p.png'!r}])"
+        tell("minildm picture, 8 pictures, 25 steps, imports included", [child(command) for _ in range(3)], "s")
+
+    loop = [calibration_loop() for _ in range(5)]
+    tell("calibration loop", loop, "s")
+    for name, options in (("latent", {"objects": 1, "small": True}), ("pixel", {"objects": 1, "small": True})):
+        seconds = step_seconds(name, **options)
+        tell(f"{name} recipe, small, one step", seconds, "s")
+        tell("  the same as a share of the calibration loop", [s / statistics.median(loop) for s in seconds], "")
+
+
+if __name__ == "__main__":
+    main()
