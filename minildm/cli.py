@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
 
 
-def _number(kind: type, least: int | None = None, *names: str, help: str) -> object:
+def _number(kind: type, least: int = -(2**63), *names: str, help: str) -> object:
     """An option that takes a number; unlike typer's own, its error says what came."""
 
     def parse(text: str) -> int | float:
@@ -35,9 +35,9 @@ def _number(kind: type, least: int | None = None, *names: str, help: str) -> obj
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and (least is None or value >= least) and value < 2**63):
-            wanted = "a whole number" if kind is int else "a finite number"
-            raise typer.BadParameter(f"got {text!r}; expected {wanted}" + (f" from {least}" if least is not None else ""))
+        if not least <= value < 2**63:
+            wanted = ("a whole number" if kind is int else "a finite number") + f" from {least}" * (least >= 0)
+            raise typer.BadParameter(f"got {text!r}; expected {wanted}")
         return value
 
     return typer.Option(*names, parser=parse, metavar="INTEGER" if kind is int else "NUMBER", help=help)
@@ -54,19 +54,15 @@ Seed = Annotated[int, _number(int, 0, help="The same seed draws the same again."
 class OneLine(TyperGroup):
     """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
 
-    def main(self, *args, standalone_mode: bool = True, **extra):
+    def main(self, *args, **extra):
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **extra | {"standalone_mode": False})
         except UserError as error:
             message = str(error)
         except typer.BadParameter.__base__ as error:  # any wrong use of arguments and options
             message = error.format_message()
         else:
-            if standalone_mode:
-                sys.exit(code if isinstance(code, int) else 0)
-            return code
-        if not standalone_mode:
-            raise UserError("command line", message, "see --help")
+            sys.exit(code if isinstance(code, int) else 0)
         typer.echo("error: " + " ".join(message.split()), err=True)
         sys.exit(2)
 
@@ -211,7 +207,7 @@ def recipe(
     if recipe["version"] != minildm.__version__:
         _warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
     image, _ = _drawn(recipe, model)
-    typer.echo(f"{pngs.save(image, out, recipe)}: {_difference(before, image)}")
+    typer.echo(f"{pngs.save(image, out, recipe)}: at most {pngs.apart(before, image)}/255 from the first one")
 
 
 def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str]:
@@ -245,15 +241,6 @@ def _loaded(name: str) -> torch.nn.Module:
 
     logging.disable_progress_bar()  # a small model is there at once
     return weights.load(name, best_device())
-
-
-def _difference(before, after) -> str:
-    if before.size != after.size:
-        return f"{after.size[0]} x {after.size[1]} pixels, and the first one had {before.size[0]} x {before.size[1]}"
-    from PIL import ImageChops
-
-    most = max(high for _, high in ImageChops.difference(before.convert("RGB"), after).getextrema())
-    return f"at most {most}/255 from the first one"
 
 
 def _warn(text: str) -> None:

@@ -56,9 +56,10 @@ def unet_from_hf(config: dict) -> UNetConfig:
     n = len(channels)
     down, up = config["down_block_types"], config["up_block_types"]
     crossed = [kind == "CrossAttnDownBlock2D" for kind in down]
-    for kinds, names in ((down, ("CrossAttnDownBlock2D", "DownBlock2D")), (up, ("CrossAttnUpBlock2D", "UpBlock2D"))):
+    for way, kinds in (("Down", down), ("Up", up)):
+        names = (f"CrossAttn{way}Block2D", f"{way}Block2D")
         if len(kinds) != n or not set(kinds) <= set(names):
-            raise UserError("unet config, block types", kinds, f"{n} of {', '.join(names)}")
+            raise UserError(f"unet config, {way.lower()}_block_types", kinds, f"{n} of {', '.join(names)}")
     if [kind == "CrossAttnUpBlock2D" for kind in reversed(up)] != crossed:
         raise UserError("unet config, up_block_types", up, "attention at the same levels as down_block_types")
     layers = _each(config.get("transformer_layers_per_block", 1), n)

@@ -18,12 +18,10 @@ import torch
 from torch import Tensor
 
 from .files import UserError
-from .levels import Level
+from .levels import Denoiser, Level
 
 PREDICTIONS = ("eps", "v", "x0", "flow")
 FRAMES = ("vp", "flow")
-
-Denoiser = Callable[[Tensor, Level], Tensor]
 
 
 def target(x0: Tensor, eps: Tensor, level: Level, prediction: str) -> Tensor:

@@ -5,7 +5,7 @@ sqrt(alpha-bar) and sigma is sqrt(1 - alpha-bar)). A kind of diffusion is nothin
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,9 @@ class Level(NamedTuple):
     t: float | Tensor
     alpha: float | Tensor
     sigma: float | Tensor
+
+
+Denoiser = Callable[[Tensor, Level], Tensor]  # denoise(x, level) -> x0: all that a sampler knows of a network
 
 
 @dataclass(frozen=True, eq=False)

@@ -156,3 +156,12 @@ def grid(pictures: Tensor) -> "Image":
     least = math.ceil(math.sqrt(n))
     columns = next((k for k in range(least, 9) if n % k == 0), least)
     return show.to_image(cells, columns, size=cells.shape[3], gap=2)
+
+
+def apart(one: "Image", other: "Image") -> int:
+    """The largest difference of two images in any channel of any pixel, 0 to 255; 255 if their sizes differ."""
+    from PIL import ImageChops
+
+    if one.size != other.size:
+        return 255
+    return max(high for _, high in ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema())

@@ -17,8 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .denoise import Denoiser
-from .levels import Level, log_snr
+from .levels import Denoiser, Level, log_snr
 
 
 @torch.no_grad()

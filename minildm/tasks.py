@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .denoise import Denoiser, clamped, denoiser, guided
+from .denoise import clamped, denoiser, guided
 from .files import UserError
-from .levels import rescaled
+from .levels import Denoiser, rescaled
 from .pipe import LatentDiffusion
 from .sample import SAMPLERS
 

@@ -66,10 +66,13 @@ def load(source: str | Path, device: str | torch.device = "cpu", dtype: torch.dt
     `FlatVAE` or `MiniCLIP`. Raises `UserError` that names the file and what is wrong with it.
     """
     folder = locate(source)
-    if (folder / "model_index.json").exists():
-        model = _load_pipe(folder, dtype)
-    else:
-        model = _load_part(folder, dtype)
+    try:
+        model = (_load_pipe if (folder / "model_index.json").exists() else _load_part)(folder, dtype)
+    except UserError:
+        raise
+    except Exception as error:  # an altered configuration or tokenizer can break in any way
+        got = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"model {folder}", got, "a folder as `save` writes it, or a published one") from error
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -137,7 +137,7 @@ def test_wrong_pictures(pictures):
 def test_speed(clean):
     oracle.read(clean[:256])
     best = min(_seconds(clean[:1024]) for _ in range(3))
-    assert 1024 / best > 1000, "pictures a second; 3,000 on one idle core of the machine of docs/measurements.md"
+    assert 1024 / best > 1000, "pictures in a second of processor time; the aim is 2,000"
 
 
 def _seconds(pictures):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Normal
 
-from minildm import oracle, recipes, scenes, show, train, vae, weights
+from minildm import oracle, runs, scenes, show, train, vae, weights
 from minildm.data import digits
 
 TRAIN = True  # False: take the trained model that came with the package
@@ -186,7 +186,7 @@ same("a silent latent costs", my_kl(torch.zeros(1, 4), torch.zeros(1, 4)), torch
 # squared error.
 
 # %%
-VARIANCE = recipes.DIGITS_VARIANCE  # s squared, of a pixel in -1..1
+VARIANCE = runs.DIGITS_VARIANCE  # s squared, of a pixel in -1..1
 
 
 def my_loss(model, x, beta=1.0, generator=None):
@@ -217,7 +217,7 @@ print("decoder:", [tuple(p.shape) for p in model.decoder.parameters() if p.ndim 
 # %%
 if TRAIN:
     torch.manual_seed(0)
-    run = recipes.digits_run(beta=1.0)
+    run = runs.digits_run(beta=1.0)
     model = run.model
     progress = train.fit(model, run.loss, seconds=SECONDS, lr=run.lr)
     history = show.track(progress, "digits VAE", check=lambda: run.check(model), marks=20)
@@ -327,7 +327,7 @@ BETAS = (0.01, 0.1, 1.0, 4.0, 16.0, 64.0)
 sweep = {}
 for beta in BETAS:
     torch.manual_seed(0)
-    run = recipes.digits_run(beta=beta)
+    run = runs.digits_run(beta=beta)
     show.track(train.fit(run.model, run.loss, steps=STEPS, lr=run.lr), f"beta = {beta}")
     sweep[beta] = run.model
 

@@ -1,0 +1,185 @@
+"""What each training run trains, on what, by which loss. `recipes` gives them names, folders and checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from . import levels, scenes, text
+from .pipe import LatentDiffusion
+from .train import Loss, diffusion_loss, vae_loss
+from .unet import UNet, UNetConfig
+from .vae import VAE, FlatVAE, VAEConfig
+
+# Seeds of the endless streams of scenes: no run trains on what another, or an evaluation, draws.
+CLIP_SEED, VAE_SEED, UNET_SEED, CHECK_SEED = 3, 1, 2, 99
+
+VAE_CONFIG = VAEConfig(block_out_channels=(32, 64, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
+LATENT_CONFIG = UNetConfig(
+    block_out_channels=(64, 128), layers_per_block=1, transformer_layers=(1, 1), heads=(4, 4), context_dim=128,
+    norm_num_groups=16,
+)  # fmt: skip
+# The latent network with two more levels in front: attention at the same 8x8 and 4x4 places.
+PIXEL_CONFIG = replace(
+    LATENT_CONFIG, in_channels=3, out_channels=3, block_out_channels=(32, 64, 64, 128),
+    transformer_layers=(0, 0, 1, 1), heads=(4, 4, 4, 4),
+)  # fmt: skip
+# What a few minutes can train, small enough to ship beside the others.
+SMALL_LATENT = replace(LATENT_CONFIG, block_out_channels=(32, 64), norm_num_groups=8)
+SMALL_PIXEL = replace(PIXEL_CONFIG, block_out_channels=(24, 32, 32, 64), norm_num_groups=8)
+# Lesson 07's: no prompts, attention at 8x8 only.
+PLAIN_PIXEL = UNetConfig(
+    in_channels=3, out_channels=3, block_out_channels=(24, 32, 48), layers_per_block=1, transformer_layers=(0, 0, 1),
+    heads=(4, 4, 4), context_dim=None, norm_num_groups=8,
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A training run ready to start: what `fit` needs, and what becomes of the averaged network at the end."""
+
+    model: nn.Module  # what is trained
+    loss: Loss
+    check: Callable[[nn.Module], float]  # a loss on pictures and noise that never change
+    finish: Callable[[nn.Module], nn.Module]  # trained network -> what is saved
+    steps: int
+    lr: float
+    ema: float = 0.999
+    autocast: torch.dtype | None = torch.bfloat16  # measured: half the time of a step with convolutions
+
+
+def scene_batch(seed: int, step: int, batch: int, objects: int | None = None) -> tuple[Tensor, scenes.Scenes]:
+    """The `step`-th batch of an endless stream of scenes without held-out pairs: pictures (b, 3, 32, 32), scenes."""
+    drawn = scenes.draw(batch, seed=seed, start=step * batch, objects=objects)
+    return scenes.render(drawn).to(memory_format=torch.channels_last), drawn
+
+
+def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 0.01, steps: int = 4000) -> Run:
+    """The autoencoder of the shapes world: squared error and a small KL term, no perceptual or adversarial one."""
+    model = VAE(config).to(memory_format=torch.channels_last)
+    pictures, _ = scene_batch(CHECK_SEED, 0, 256)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        pixels, _ = scene_batch(VAE_SEED, step, batch)
+        return sum(vae_loss(model, pixels, kl_weight, generator))
+
+    @torch.no_grad()
+    def check(vae: nn.Module) -> float:
+        return (vae.decode(vae.encode(pictures)[0]) - pictures).square().mean().item()
+
+    @torch.no_grad()
+    def finish(vae: nn.Module) -> nn.Module:
+        vae.config = replace(config, scaling_factor=scaling_factor(vae))
+        return vae
+
+    return Run(model, loss, check, finish, steps, lr=1.2e-3)
+
+
+@torch.no_grad()
+def scaling_factor(vae: nn.Module) -> float:
+    """1 / the standard deviation of the latents of 1,024 pictures (Rombach et al. 2022, appendix G, eq. 28)."""
+    pictures, _ = scene_batch(CHECK_SEED, 1, 1024)
+    return round(1 / vae.encode(pictures)[0].std().item(), 5)
+
+
+def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
+    """A fully connected VAE with two latents, on scikit-learn's handwritten digits."""
+    from .data import digits
+
+    pictures, _ = digits("train")
+    held_back, _ = digits("test")
+    model = FlatVAE()
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        pixels = pictures[torch.randint(len(pictures), (batch,), generator=generator)]
+        return sum(vae_loss(model, pixels, DIGITS_VARIANCE * 2 * beta, generator))
+
+    @torch.no_grad()
+    def check(vae: nn.Module) -> float:
+        return (vae.decode(vae.encode(held_back)[0]) - held_back).square().mean().item()
+
+    return Run(model, loss, check, lambda vae: vae, steps, lr=2e-3, autocast=None)
+
+
+# A Gaussian decoder of this variance makes the squared error a likelihood; about what two latents leave over.
+DIGITS_VARIANCE = 0.1
+
+
+def clip_run(batch: int = 128, negatives: int = 2, steps: int = 800) -> Run:
+    """The tokenizer, learned from captions, and a mini-CLIP trained from nothing with hard negatives."""
+    said = [
+        caption
+        for full in (False, True)
+        for caption in scenes.captions(scenes.draw(20_000, seed=CLIP_SEED), seed=CLIP_SEED, full=full)
+    ]
+    model = text.MiniCLIP(text.Text.tiny(text.train_tokenizer(said)))
+    check_batch = text.clip_batch(CHECK_SEED, 0, 256, 4)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        return text.clip_loss(model, text.clip_batch(CLIP_SEED, step, batch, negatives))
+
+    @torch.no_grad()
+    def check(clip: nn.Module) -> float:
+        return text.clip_loss(clip, check_batch).item()
+
+    return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995)
+
+
+def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Tensor, list[str]]:
+    """Pictures and training captions: three in four name everything, two in three have two objects (if both may be)."""
+    parts = ((1, 0, batch // 3), (2, batch // 3, batch)) if objects is None else ((objects, 0, batch),)
+    pictures, said = [], []
+    for count, first, last in parts:
+        start, quarter = step * batch + first, (last - first) // 4
+        drawn = scenes.draw(last - first, seed, start, objects=count)
+        pictures.append(scenes.render(drawn))
+        said += scenes.captions(drawn[:quarter], seed, start)
+        said += scenes.captions(drawn[quarter:], seed, start + quarter, full=True)
+    return torch.cat(pictures).to(memory_format=torch.channels_last), said
+
+
+def diffusion_run(
+    vae: VAE | None = None,
+    words: text.Text | None = None,
+    config: UNetConfig = LATENT_CONFIG,
+    objects: int | None = None,
+    batch: int = 64,
+    steps: int = 14_000,
+    lr: float = 1e-3,
+    unsaid: float = 0.1,
+) -> Run:
+    """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
+
+    v-prediction on cosine rows; a caption is left out with probability `unsaid`, so that one network also answers
+    without it (Ho & Salimans 2022, algorithm 1). `vae` and `words` stay as they are.
+    """
+    model = UNet(config)
+    pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing")
+    with torch.no_grad():
+        empty = words([""]) if words else None
+
+    @torch.no_grad()
+    def inputs(seed: int, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, dict]:
+        pictures, said = captioned(seed, step, count, objects)
+        condition = pipe.condition(said)
+        if words:
+            drop = (torch.rand(count, generator=generator) < unsaid)[:, None, None].to(empty.device)
+            condition["context"] = torch.where(drop, empty, condition["context"])
+        return pipe.encode(pictures.to(pipe.device)).float(), condition
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        x0, condition = inputs(UNET_SEED, step, batch, generator)
+        return diffusion_loss(model, x0, pipe.schedule, pipe.prediction, generator, **condition).mean()
+
+    @torch.no_grad()
+    def check(unet: nn.Module) -> float:
+        generator = torch.Generator().manual_seed(0)
+        x0, condition = inputs(CHECK_SEED, 2, 256, generator)
+        return diffusion_loss(unet, x0, pipe.schedule, pipe.prediction, generator, **condition).mean().item()
+
+    def finish(unet: nn.Module) -> nn.Module:
+        pipe.unet = unet
+        return pipe
+
+    return Run(model, loss, check, finish, steps, lr)

@@ -1,0 +1,507 @@
+# %% [markdown]
+# # 07 Train a pixel DDPM
+#
+# | | |
+# |---|---|
+# | **Afterwards you can** | write the whole training of a diffusion model, test each part, and tell from four
+# curves whether it is learning |
+# | **Time** | about 3 minutes of computing on 2 processor cores |
+# | **You need** | lesson 02 helps (the loss comes from the same bound); no GPU, no network, no papers read |
+#
+# DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures,
+# and it can make pictures out of noise.
+
+# %%
+import json
+import math
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minildm import denoise, levels, oracle, recipes, sample, scenes, show, tasks, train, weights
+from minildm.unet import UNet, UNetConfig
+
+SECONDS = 60  # of live training; with 5 you can still follow: trained models came with the package
+STEPS = 300  # of each training on one picture, in the sanity test and in the museum
+
+show.style()
+schedule = levels.cosine()  # 1,000 noise levels
+snapshots = [name for name in ("pixel-1", "pixel-2", "pixel-3", "pixel") if name in weights.shipped()]
+print("trained models in the package:", *snapshots)
+
+# %% [markdown]
+# ## The picture first
+#
+# Each row starts as pure noise. A network looks at it, guesses the clean picture, and takes *a little* of the
+# noise away. Then it looks again. Fifty looks later a coloured shape is there which nobody drew.
+
+# %%
+pipe = weights.load(snapshots[-1])
+start = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+film = list(tasks.states(pipe, noise=start, steps=50, sampler="ddpm", generator=torch.Generator().manual_seed(5)))
+looks = (0, 10, 20, 26, 32, 38, 44, 50)
+rows = [[film[i][k].clamp(-1, 1) for i in looks] for k in range(3)]
+fig = show.strip(rows, ["a", "b", "c"], columns=[f"{i} looks" for i in looks])
+show.figure(fig, "From noise to three scenes. Early looks decide what it will be, late ones sharpen it.")
+
+# %% [markdown]
+# ## The way there: noise, a little at a time
+#
+# To learn to remove noise, we need noisy pictures of which we know the clean one. Those are easy to make.
+# Call the clean picture $x_0$, and let the noise rise in $T = 1000$ steps to $x_T$, where nothing of it is
+# left:
+#
+# $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \epsilon_t, \qquad \epsilon_t \sim \mathcal N(0, 1)$$
+#
+# (Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), eq. 2.) Shrink a little, add a little
+# noise: if the pixels had variance 1 before, they have variance $(1 - \beta_t) + \beta_t = 1$ after. And
+# since a sum of bell curves is a bell curve, all $t$ steps can be taken **in one leap**:
+#
+# $$x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad
+# \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \qquad \alpha_t^2 + \sigma_t^2 = 1$$
+#
+# (Ho et al. 2020, eq. 4; our $\alpha$ is their $\sqrt{\bar\alpha}$, our $\sigma$ their $\sqrt{1 -
+# \bar\alpha}$.) This one line is the contract of the whole library. Here is one picture at eight levels.
+
+# %%
+def my_q_sample(x0, t, eps):
+    """The picture x0 (b, c, h, w) at the levels t (b,), made noisy by eps."""
+    alpha, sigma = schedule.alpha[t].float(), schedule.sigma[t].float()
+    return alpha[:, None, None, None] * x0 + sigma[:, None, None, None] * eps
+
+
+picture = scenes.render(scenes.draw(1, seed=71, objects=1))  #                            (1, 3, 32, 32) in -1..1
+t = torch.tensor([0, 100, 250, 400, 550, 700, 850, 999])
+eps = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+noisy = my_q_sample(picture.expand(8, -1, -1, -1), t, eps)
+fig = show.strip([noisy], ["x_t"], columns=[f"t = {i}" for i in t.tolist()])
+show.figure(fig, "The forward process: one picture, the same noise, more and more of it.")
+
+fig, ax = plt.subplots(figsize=(7, 2.8))
+ax.plot(schedule.alpha, label="alpha: how much picture")
+ax.plot(schedule.sigma, label="sigma: how much noise")
+ax.set(xlabel="t")
+ax.legend()
+show.figure(fig, "The cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17). alpha^2 + sigma^2 = 1.")
+
+# %% [markdown]
+# Does the leap equal the 1,000 small steps? Take 50,000 pixels of the value 0.8, walk 600 steps, and compare.
+
+# %%
+alpha_bar = schedule.alpha**2
+beta = 1 - alpha_bar / torch.cat([torch.ones(1), alpha_bar[:-1]])
+x, generator = torch.full((50_000,), 0.8), torch.Generator().manual_seed(1)
+for b in beta[:600].tolist():
+    x = math.sqrt(1 - b) * x + math.sqrt(b) * torch.randn(x.shape, generator=generator)
+print(f"600 steps: mean {x.mean():.3f}, standard deviation {x.std():.3f}")
+print(f"one leap:  mean {0.8 * schedule.alpha[599]:.3f}, standard deviation {schedule.sigma[599]:.3f}")
+
+# %% [markdown]
+# ## What should the network answer?
+#
+# Show the network $x_t$ and $t$. It should tell the clean picture from the noise. It could answer the noise
+# $\epsilon$, or the picture $x_0$: whoever knows one knows the other, since $x_t$ is known. Ho et al. start
+# from the bound of lesson 02 with $x_1 \dots x_T$ as latents. Each step costs one KL between two bell curves
+# (eq. 5), which is a squared error (eq. 8), with a weight for each $t$ (eq. 12). Then they do something bold:
+# **they drop the weights**, because the pictures get better. What is left is the simple loss:
+#
+# $$L = \mathbb E_{t,\,x_0,\,\epsilon}\; \big\|\, \epsilon - \epsilon_\theta(\alpha_t x_0 + \sigma_t \epsilon,\; t) \,\big\|^2$$
+#
+# (Ho et al. 2020, eq. 14.) It has one weak spot. At $t = 999$ the input is all noise, so "the noise is what
+# you see" is a perfect answer that says nothing about the picture. Salimans & Ho 2022 ([arXiv
+# 2202.00512](https://arxiv.org/abs/2202.00512), appendix D) ask for a mixture instead, the *velocity*
+#
+# $$v = \alpha_t\, \epsilon - \sigma_t\, x_0, \qquad\text{so that}\qquad
+# x_0 = \alpha_t x_t - \sigma_t v, \quad \epsilon = \sigma_t x_t + \alpha_t v .$$
+#
+# Where there is little noise, $v$ is the noise; where there is little picture, it is the picture: the hard
+# part each time. The recipe of this lesson asks for $v$; the loss is the same line with $v$ in place of
+# $\epsilon$.
+#
+# Write it, prove that it is the library's, and import it ever after.
+
+# %%
+def same(what, mine, theirs, within=1e-5):
+    """Say how far two results are apart at most, and stop if that is more than rounding."""
+    worst = (mine - theirs).abs().max().item()
+    assert worst <= within, f"{what}: not the same, {worst:.1e} apart"
+    print(f"{what}: the same (largest difference {worst:.0e})")
+
+
+def my_target(x0, t, eps, prediction):
+    alpha, sigma = (a[t].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
+    return eps if prediction == "eps" else alpha * eps - sigma * x0
+
+
+def my_loss(network, x0, prediction, generator=None):
+    t = torch.randint(len(schedule), (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    out = network(my_q_sample(x0, t, eps), t)
+    return (out - my_target(x0, t, eps, prediction)).square().flatten(1).mean(1)  #       (b, 3, 32, 32) -> (b,)
+
+
+TINY = UNetConfig(in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
+                  transformer_layers=(0, 0), mid_layers=0, heads=(1, 1), context_dim=None, norm_num_groups=8)  # fmt: skip
+torch.manual_seed(0)
+tiny, x0 = UNet(TINY), scenes.render(scenes.draw(8, seed=72, objects=1))
+level = schedule.at(t)
+with torch.no_grad():
+    for prediction in ("eps", "v"):
+        same(f"target {prediction}", my_target(x0, t, eps, prediction), denoise.target(x0, eps, level, prediction))
+        mine = my_loss(tiny, x0, prediction, torch.Generator().manual_seed(2))
+        theirs = train.diffusion_loss(tiny, x0, schedule, prediction, torch.Generator().manual_seed(2))
+        same(f"diffusion_loss, {prediction}", mine, theirs)
+    x, v = my_q_sample(x0, t, eps), my_target(x0, t, eps, "v")
+    alpha, sigma = (a[:, None, None, None] for a in (level.alpha, level.sigma))
+    same("x0 from v", alpha * x - sigma * v, x0)
+    same("eps from v", sigma * x + alpha * v, eps)
+
+# %% [markdown]
+# ## Two answers whose loss you know beforehand
+#
+# Before any training, feed the loss two fake networks. A **cheat** that knows $x_0$ computes the noise
+# exactly: its loss must be 0. A **mute** one always answers 0: its loss is the average of $\epsilon^2$, which
+# is 1. If your own code does not give these two numbers, do not start to train.
+
+# %%
+known = scenes.render(scenes.draw(512, seed=73, objects=1))
+
+
+def cheat(x, t):
+    alpha, sigma = (a[t].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
+    return (x - alpha * known) / sigma
+
+
+def mute(x, t):
+    return torch.zeros_like(x)
+
+
+for name, fake in (("the cheat", cheat), ("the mute", mute)):
+    loss = train.diffusion_loss(fake, known, schedule, "eps", torch.Generator().manual_seed(3)).mean()
+    print(f"{name}: {loss:.5f} for eps")
+loss = train.diffusion_loss(mute, known, schedule, "v", torch.Generator().manual_seed(3)).mean()
+print(f"the mute: {loss:.5f} for v, where pixels of x0 have the mean square {known.square().mean():.3f}")
+
+# %% [markdown]
+# ## The sanity test: learn one picture by heart
+#
+# A data set of one picture has a perfect answer at every level, so the loss can go **to zero**, and sampling
+# must return that picture. It takes seconds, and it finds most bugs: in the loss, in the network, in the
+# sampler. Run it first, whatever you build.
+
+# %%
+def overfit(noising, x0, steps=STEPS):
+    """A tiny network trained on one picture x0 (1, 3, 32, 32), made noisy by noising(x0, t, eps)."""
+    torch.manual_seed(0)
+    net = UNet(TINY)
+
+    def loss(step, generator):
+        t = torch.randint(len(schedule), (16,), generator=generator)
+        eps = torch.randn(16, 3, 32, 32, generator=generator)
+        out = net(noising(x0.expand(16, -1, -1, -1), t, eps), t)
+        return F.mse_loss(out, my_target(x0, t, eps, "v"))
+
+    history = show.track(train.fit(net, loss, steps=steps, lr=4e-3), "one picture")
+    return net, history
+
+
+def paint(net, noise, steps=25):
+    """Pictures (b, 3, 32, 32) from noise, by the sampler that draws no fresh noise, ddim."""
+    model = denoise.clamped(denoise.denoiser(net, "v"), -1, 1)
+    *_, x = sample.ddim(model, noise, levels.pick(schedule, steps, "trailing"))
+    return x
+
+
+net, history = overfit(my_q_sample, picture)
+noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(6))
+print(f"loss of the first step {history.losses[0]:.3f}, of the last ten {sum(history.losses[-10:]) / 10:.4f}")
+fig = show.grid(torch.cat([picture, paint(net, noise[:5])]), 6, ["the picture", *["sampled"] * 5])
+show.figure(fig, "Five different noises, one picture: the network has learned it by heart.")
+
+# %% [markdown]
+# ## An average of the weights
+#
+# Each training step pulls the weights towards 64 pictures, and the next step elsewhere. The path trembles. So
+# one keeps a second set of weights, the *exponential moving average* (EMA), and samples with that: after each
+# step $\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta$. Ho et al. use $d = 0.9999$ (appendix B).
+# Unrolled, it is a weighted mean of all the weights there ever were, those of step $k$ counting $(1 - d_k)
+# \prod_{j > k} d_j$. In the library $d_k$ rises from 0.1 to 0.999, or else the first, random weights would
+# count for a thousand steps.
+
+# %%
+def my_shares(decays):
+    """How much the start, and then the weights after each step, count in the average: (n + 1,), summing to 1."""
+    d = torch.tensor(decays)
+    later = torch.cat([d.flip(0).cumprod(0).flip(0), torch.ones(1)])  # the product of this decay and all after it
+    return torch.cat([later[:1], (1 - d) * later[1:]])
+
+
+layer, steps = nn.Linear(3, 3), 40
+path, ema = [layer.weight.detach().clone()], train.EMA(layer, decay=0.999)
+for _ in range(steps):
+    nn.init.normal_(layer.weight)
+    path.append(layer.weight.detach().clone())
+    ema.update(layer)
+decays = [min(0.999, (1 + k) / (10 + k)) for k in range(steps)]
+same("EMA", (my_shares(decays)[:, None, None] * torch.stack(path)).sum(0), ema.model.weight)
+
+fig, ax = plt.subplots(figsize=(7, 2.8))
+for n in (100, 500, 2000):
+    shares = my_shares([min(0.999, (1 + k) / (10 + k)) for k in range(n)])
+    ax.plot(torch.arange(n + 1) - n, shares * 100, label=f"after {n:,} steps")
+ax.set(xlabel="steps ago", ylabel="share in percent", xlim=(-1000, 0), ylim=(0, 5))
+ax.legend()
+show.figure(fig, "What the average remembers: the recent past of a short run, about a thousand steps of a long one.")
+
+# %% [markdown]
+# ## Train, for one minute
+#
+# All is tested; now the real thing. The recipe `pixel`: scenes of one object, drawn anew for every step, so
+# there is nothing to learn by heart; a U-Net; the loss above for $v$; batches of 64. Below the bar you see
+# what the averaged network makes of eight noises, always the same eight.
+
+# %%
+run = recipes.prepare("pixel", objects=1, captions=False)
+print(f"{sum(p.numel() for p in run.model.parameters()):,} weights, levels of {run.model.config.block_out_channels}")
+ema, film = train.EMA(run.model, run.ema), []
+
+
+def look():
+    film.append(paint(ema.model, noise[:8]))
+    return film[-1]
+
+
+progress = train.fit(run.model, run.loss, seconds=SECONDS, lr=run.lr, ema=ema, autocast=run.autocast)
+history = show.track(progress, "pixel DDPM", check=lambda: run.check(ema.model), samples=look, marks=10)
+chosen = [0, len(film) // 3, 2 * len(film) // 3, len(film) - 1]
+fig = show.strip([film[i] for i in chosen], [f"{history.check_times[i]:.0f} s" for i in chosen])
+show.figure(fig, "Eight noises, and what the averaged network makes of them as it trains.")
+
+# %% [markdown]
+# ## "The loss is flat. Is it learning?"
+#
+# Asked again and again: [ermongroup/ddim #33](https://github.com/ermongroup/ddim/issues/33),
+# [facebookresearch/DiT #17](https://github.com/facebookresearch/DiT/issues/17), [zoubohao's DDPM
+# #45](https://github.com/zoubohao/DenoisingDiffusionProbabilityModel-ddpm-/issues/45) and
+# [#48](https://github.com/zoubohao/DenoisingDiffusionProbabilityModel-ddpm-/issues/48), [Open-Sora
+# #286](https://github.com/hpcaitech/Open-Sora/issues/286), where the answer is: the loss is almost the same,
+# but the model keeps improving. How can both be true?
+#
+# **First reason: the training loss is noise.** Each step draws new pictures, new noise, and above all new
+# levels $t$; an easy draw looks like progress and a hard one like relapse. Cure: now and then compute the
+# loss on pictures, noise and levels that **never change**. Then only the network can move it. That is the
+# *check*.
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(11, 3.2))
+axes[0].plot(history.times, history.losses, linewidth=0.8)
+axes[0].set(title="training loss", xlabel="seconds", ylabel="squared error of v", ylim=(0, None))
+axes[1].plot(history.check_times, history.checks, "o-", color="C1")
+axes[1].set(title="check: fixed pictures, noise and levels", xlabel="seconds", yscale="log")
+show.figure(fig, "The same minute twice. Left what everybody looks at, right what only the network can change.")
+
+# %% [markdown]
+# **Second reason: the loss should settle, but not at zero.** Look at $x_{999}$: pure noise. Nobody on earth
+# can say which picture is behind it, and the best answer is the average of all pictures. The error that even
+# a perfect network makes is called *irreducible*, and it is most of what you see in the loss.
+#
+# How large is it? For a list of pictures the perfect denoiser can be written down. Bayes weighs every picture
+# of the list by how well it explains $x$, and averages:
+#
+# $$\mathbb E[x_0 \mid x] = \sum_i w_i\, x^{(i)}, \qquad
+# w_i \propto \exp\!\Big(-\frac{\|x - \alpha\, x^{(i)}\|^2}{2 \sigma^2}\Big)$$
+#
+# (Karras et al. 2022, [arXiv 2206.00364](https://arxiv.org/abs/2206.00364), eq. 57, with $x/\alpha$ and
+# $\sigma/\alpha$ in place of their $x$ and $\sigma$.) Our pictures are endless, not a list. So we draw
+# 10,000, tell the perfect denoiser *which* 10,000, and ask about some of them. **Knowing the list can only
+# help**: no network that is not told can be better on average. So this is a true lower bound. With little
+# noise the hint gives everything away and the bound falls to 0; with much noise it hardly helps, and the
+# bound is tight.
+
+# %%
+crowd = scenes.render(scenes.draw(10_000, seed=74, objects=1)).flatten(1)  #              (10000, 3072)
+asked = crowd[:96].view(-1, 3, 32, 32)
+asked_eps = torch.randn(asked.shape, generator=torch.Generator().manual_seed(7))
+TIMES = list(range(15, 1000, 65))
+
+
+def knows_the_list(x, level):
+    """E[x0 | x] for one who knows that x0 is in the crowd: (b, 3, 32, 32) -> (b, 3, 32, 32)."""
+    fit = level.alpha * x.flatten(1) @ crowd.T - 0.5 * level.alpha**2 * crowd.square().sum(1)  #  (b, 10000)
+    return ((fit / level.sigma**2).softmax(1) @ crowd).view_as(x)
+
+
+@torch.no_grad()
+def loss_by_t(denoiser):
+    """The squared error of v at each of TIMES, for a denoiser(x, level) -> x0. As v = (alpha x - x0) / sigma,
+    it is that of x0 over sigma squared."""
+    losses = []
+    for t in TIMES:
+        level = schedule.rows()[t]
+        guess = denoiser(level.alpha * asked + level.sigma * asked_eps, level)
+        losses.append((guess - asked).square().mean().item() / level.sigma**2)
+    return losses
+
+
+floor = loss_by_t(knows_the_list)
+models = {f"live, {history.times[-1]:.0f} s": ema.model}
+models |= {name: weights.load(name).unet for name in snapshots}
+by_t = {name: loss_by_t(denoise.denoiser(unet, "v")) for name, unet in models.items()}
+fig, ax = plt.subplots(figsize=(9, 4))
+for name, losses in by_t.items():
+    ax.semilogy(TIMES, losses, label=f"{name}: mean {sum(losses) / len(losses):.4f}")
+ax.fill_between(TIMES, 1e-4, [max(loss, 1e-4) for loss in floor], color="black", alpha=0.15)
+ax.plot(TIMES, floor, "k--", label=f"nobody below this: mean {sum(floor) / len(floor):.4f}")
+ax.set(xlabel="t (right: more noise)", ylabel="squared error of v", ylim=(1e-4, 2))
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+show.figure(fig, "Loss by level. At the right all models lie on the floor; what makes pictures good is in the middle.")
+
+# %% [markdown]
+# Read it from the right. Near pure noise every model stands on the floor, after a few seconds of training:
+# *there is nothing left to learn there, and yet that is where most of the loss is.* The models differ in the
+# middle, where the shape is decided, and at the left, where edges are drawn, by factors. But those losses are
+# so small that in the mean over all $t$ they hardly count. **A mean over $t$ hides what you want to know.**
+#
+# ## What you really want to know
+#
+# Are the pictures good? In this world we can ask. The oracle reads a scene from pixels or says "unreadable":
+# it is not a network, it fits the renderer. So let us sample from every model, from the same noises, and
+# count.
+
+# %%
+manifest = json.loads((weights.SHIPPED / "manifest.json").read_text(encoding="utf-8"))["models"]
+seconds = [history.times[-1], *(manifest[name]["seconds"] for name in snapshots)]
+shares, rows = [], []
+for unet in models.values():
+    pictures = paint(unet, noise)
+    shares.append(oracle.wilson(int(oracle.read(pictures).readable.sum()), len(pictures)))
+    rows.append(pictures[:8])
+for name, time, (share, low, high) in zip(models, seconds, shares, strict=True):
+    print(f"{name:16} {time:7,.0f} s   readable {share:4.0%}   (95% interval {low:.0%} to {high:.0%})")
+show.figure(show.strip(rows, [*models]), "One column, one noise. The longer it has trained, the more is a scene.")
+
+# %%
+order = sorted(range(len(seconds)), key=lambda i: seconds[i])
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.2))
+means = [sum(losses) / len(losses) for losses in by_t.values()]
+axes[0].semilogx([seconds[i] for i in order], [means[i] for i in order], "o-")
+axes[0].axhline(sum(floor) / len(floor), color="black", linestyle="--")
+axes[0].set(title="mean loss, and the floor", xlabel="seconds of training", ylim=(0, None))
+spread = [[shares[i][0] - shares[i][1] for i in order], [shares[i][2] - shares[i][0] for i in order]]
+axes[1].errorbar([seconds[i] for i in order], [shares[i][0] for i in order], spread, fmt="o-", color="C1", capsize=4)
+axes[1].set(title="readable pictures, of 64", xlabel="seconds of training", ylim=(0, 1), xscale="log")
+show.figure(fig, "The answer to 'the loss is flat': the left curve is nearly level where the right one climbs.")
+
+# %% [markdown]
+# So, when a diffusion loss looks flat: (1) look at a check with fixed noise; (2) look at it level by level;
+# (3) know that its floor is not 0; (4) look at samples of saved snapshots, from the same noise each time, and
+# measure them if you can.
+#
+# ## Sampling, by hand
+#
+# `paint` used `ddim` from the library. The sampler of the DDPM paper draws fresh noise at every step. Say we
+# are at level $t$ and want to be at a cleaner level $s$. Knew we $x_0$, then $x_s$ given $x_t$ would be a
+# bell curve: two bell curves, "$x_s$ was made from $x_0$" and "$x_t$ was made from $x_s$", multiplied. Its
+# mean and variance, with $1 - \beta = \bar\alpha_t / \bar\alpha_s$:
+#
+# $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1 - \bar\alpha_t}\, x_0
+# + \frac{\sqrt{1 - \beta}\,(1 - \bar\alpha_s)}{1 - \bar\alpha_t}\, x_t, \qquad
+# \tilde\beta = \frac{1 - \bar\alpha_s}{1 - \bar\alpha_t}\, \beta$$
+#
+# (Ho et al. 2020, eq. 7.) We do not know $x_0$; we put in the network's guess, and draw (algorithm 2).
+
+# %%
+@torch.no_grad()
+def my_ddpm(denoiser, x, rows, generator=None):
+    for level, below in pairwise(rows):
+        x0 = denoiser(x, level)
+        bar_t, bar_s = level.alpha**2, below.alpha**2
+        b = 1 - bar_t / bar_s
+        mean = math.sqrt(bar_s) * b / (1 - bar_t) * x0 + math.sqrt(1 - b) * (1 - bar_s) / (1 - bar_t) * x
+        variance = (1 - bar_s) / (1 - bar_t) * b
+        x = mean
+        if variance > 0:  # the last step ends at the clean picture and adds nothing
+            x = x + math.sqrt(variance) * torch.randn(x.shape, generator=generator)
+        yield x
+
+
+model = denoise.clamped(denoise.denoiser(pipe.unet, "v"), -1, 1)
+rows = levels.pick(schedule, 50, "trailing")
+*_, mine = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(8))
+*_, theirs = sample.ddpm(model, noise[:8], rows, torch.Generator().manual_seed(8))
+same("ddpm", mine, theirs, within=1e-3)
+*_, other = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(9))
+fig = show.strip([mine, other, paint(pipe.unet, noise[:8], 50)], ["ddpm", "ddpm, other dice", "ddim, no dice"])
+show.figure(fig, "One column starts from one noise. The dice on the way decide as much as the start does.")
+
+# %% [markdown]
+# ## Bug museum: the missing root, and the wrong range
+#
+# **The missing root.** $\sigma$ is a root, $\sqrt{1 - \bar\alpha}$, and it is easily lost: in the notebook of
+# a popular course ([How-Diffusion-Models-Work
+# #1](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/issues/1), open since 2023) and in a
+# well-known annotated implementation ([labml
+# #152](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/152), mended in 2022).
+# Training then sees less noise than the sampler will show. Nothing crashes, and the loss even falls.
+#
+# **The wrong range.** Picture libraries give pixels in 0..1. The sampler starts from noise with mean 0, so
+# the data should be centred too: -1..1 (Ho et al. 2020, section 3.3). Leave it out, and the picture is half
+# as strong against the noise as it should be, and comes out pale. It is asked often, for instance in
+# [DALLE2-pytorch #96](https://github.com/lucidrains/DALLE2-pytorch/issues/96).
+#
+# Both broken on purpose, on one picture, for some seconds each:
+
+# %%
+def missing_root(x0, t, eps):
+    alpha, sigma = (a[t].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
+    return alpha * x0 + sigma**2 * eps  # 1 - alpha_bar where its root belongs
+
+
+rootless, rootless_history = overfit(missing_root, picture)
+pale, pale_history = overfit(my_q_sample, (picture + 1) / 2)
+trials = {"right": (net, 5), "missing root": (rootless, 5), "data in 0..1": (pale, 5)}
+fig = show.strip([paint(n, noise[:k]) for n, k in trials.values()], [*trials])
+show.figure(fig, "The same network, picture, noise and seconds. One root, or one line of scaling, is all the difference.")
+for name, h in (("missing root", rootless_history), ("data in 0..1", pale_history)):
+    print(f"{name}: loss of the last ten steps {sum(h.losses[-10:]) / 10:.4f}: no sign of trouble in it")
+spread = {rule.__name__: rule(known, torch.full((512,), 500), torch.randn(known.shape)).std().item()
+          for rule in (my_q_sample, missing_root)}  # fmt: skip
+print("standard deviation of x at t = 500:", {name: round(value, 3) for name, value in spread.items()})
+
+# %% [markdown]
+# **How to never fall for it:** the one-picture test finds both at once. And test the forward process by
+# itself, as we did above: mean and standard deviation against the formula.
+#
+# ## Try it
+#
+# How many looks does a picture need? Guess the smallest number of steps at which the shapes are still whole.
+# Then run.
+
+# %%
+few = [paint(pipe.unet, noise[:8], steps) for steps in (1, 2, 4, 8, 25)]
+show.figure(show.strip(few, ["1 step", "2 steps", "4 steps", "8 steps", "25 steps"]), "The same eight noises.")
+
+# %% [markdown]
+# With one step you see the network's answer to pure noise: the average of all pictures. Remember the floor?
+#
+# ## Quiz
+#
+# **1.** Your loss fell from 1.0 to 0.06 within a minute and has been at 0.05 for an hour. Stop?
+# <details><summary>Answer</summary>Not for that reason. Most of the 0.05 may be irreducible. Look at a
+# fixed-noise check, level by level, and at samples from snapshots.</details>
+#
+# **2.** On a data set of a single picture your loss settles at 0.2. What do you conclude?
+# <details><summary>Answer</summary>There is a bug (or far too small a network). With one picture the perfect
+# answer is known at every level, so the floor is 0.</details>
+#
+# **3.** Which curve lies: training loss, fixed-noise check, loss by level, readable share?
+# <details><summary>Answer</summary>None lies, each answers its own question. The training loss answers a
+# question that changes at every step, and the mean over levels is ruled by the levels where nothing can be
+# learned.</details>
+#
+# **Words of this lesson:** forward process, noise schedule, eps- and v-prediction, simple loss, EMA,
+# irreducible loss, ancestral sampling. **Next:** lesson 08 asks which sampler needs the fewest looks; lesson
+# 12 moves all of this into the latents of lesson 02.
