@@ -188,7 +188,8 @@ def clip_batch(seed: int, step: int, batch: int = 128, negatives: int = 2) -> Ba
     for full, half in ((True, slice(0, batch // 2)), (False, slice(batch // 2, batch))):
         part: Scenes = scenes[half]
         texts += captions(part, seed, start + half.start, full)
-        false += false_captions(part, seed, start + half.start, full, negatives)
+        if negatives:
+            false += false_captions(part, seed, start + half.start, full, negatives)
     return render(scenes), texts, false
 
 
@@ -198,4 +199,5 @@ def clip_loss(model: MiniCLIP, batch: Batch) -> Tensor:
     b = len(texts)
     vectors = model.prompts(texts + [text for row in false for text in row])
     images = model.pictures(pictures.to(model.log_scale.device))
-    return contrastive_loss(images, vectors[:b], model.scale, vectors[b:].unflatten(0, (b, -1)))
+    hard = vectors[b:].unflatten(0, (b, -1)) if false else None
+    return contrastive_loss(images, vectors[:b], model.scale, hard)

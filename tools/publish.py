@@ -1,17 +1,17 @@
 """Put trained models from runs/ into the package: float16 weights, hashes and figures in one manifest.
 
-    python tools/publish.py RUN [RUN ...]      for each folder runs/RUN; the others keep their entries
+    python tools/publish.py [--n 1000] RUN [RUN ...]   for each folder runs/RUN; the others keep their entries
 
 `make checkpoints` calls it after training. A model that shares its autoencoder and text tower with the published
 "shapes" is stored without them.
 """
 
+import argparse
 import json
 import os
 import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -59,7 +59,7 @@ def publish(source: Path, name: str, run: dict, seconds: float, share: bool) -> 
     }
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], n: int) -> None:
     path = weights.SHIPPED / "manifest.json"
     models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
 
@@ -79,9 +79,13 @@ def main(names: list[str]) -> None:
             seconds = lines[-1]["seconds"] * share
             models[shipped] = publish(source, shipped, run, seconds, prompted and name != "shapes")
             write()  # the next line loads it by name
-            models[shipped]["figures"] = evaluate.figures(shipped)
+            models[shipped]["figures"] = evaluate.figures(shipped, n)
             write()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Put trained models from runs/ into the package.")
+    parser.add_argument("run", nargs="+", help="folders below runs/; shapes before those that share its parts")
+    parser.add_argument("--n", type=int, default=1000, help="pictures in each set of the evaluation")
+    given = parser.parse_args()
+    main(given.run, given.n)

@@ -1,11 +1,13 @@
 # %% [markdown]
-# # 00 First picture in 90 seconds
+# # 00 · First picture in 90 seconds
 #
-# | | |
-# |---|---|
-# | **Afterwards you can** | run this course here, say what happens between a sentence and a picture, and steer it |
-# | **Time** | less than a minute of computing on 2 processor cores, then as long as you like to play |
-# | **You need** | this course installed (`make lab`); no GPU, no network, no papers read |
+# **After this lesson you can**
+# - run this course on your machine;
+# - say what happens between a sentence and a picture;
+# - steer it, and check by numbers whether the picture obeyed.
+#
+# **Time:** at most a minute on a laptop with 2 cores, no GPU; then as long as you like to play. **Needs:** this course
+# installed (`make lab`), and no papers read. Nothing is downloaded.
 #
 # Below, a sentence becomes a picture. It starts as noise and clears up in 25 small steps. The model that
 # does it was trained on this course's own drawings: one or two coloured shapes on a plain background. It has

@@ -3,10 +3,9 @@
 #
 # | | |
 # |---|---|
-# | **Afterwards you can** | write the whole training of a diffusion model, test each part, and tell from four
-# curves whether it is learning |
+# | **Afterwards you can** | write and test the training of a diffusion model, and tell whether it is learning |
 # | **Time** | about 3 minutes of computing on 2 processor cores |
-# | **You need** | lesson 02 helps (the loss comes from the same bound); no GPU, no network, no papers read |
+# | **You need** | lesson 02 helps, the loss comes from its bound; no GPU, no network, no papers read |
 #
 # DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures,
 # and it can make pictures out of noise.
@@ -171,7 +170,7 @@ known = scenes.render(scenes.draw(512, seed=73, objects=1))
 
 
 def cheat(x, t):
-    alpha, sigma = (a[t].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
+    alpha, sigma = (a[t.long()].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
     return (x - alpha * known) / sigma
 
 
