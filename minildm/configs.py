@@ -110,9 +110,9 @@ def vae_from_hf(config: dict) -> VAEConfig:
     names = ("in_channels", "out_channels", "layers_per_block", "latent_channels", "norm_num_groups")
     used = {*names, "block_out_channels", "down_block_types", "up_block_types", "scaling_factor"}
     _check(config, VAE_FIXED, used, "vae")
-    kinds = {*config["down_block_types"], *config["up_block_types"]}
-    if kinds != {"DownEncoderBlock2D", "UpDecoderBlock2D"}:
-        raise UserError("vae config, block types", sorted(kinds), "DownEncoderBlock2D, UpDecoderBlock2D")
+    for name, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+        if config[name] != [kind] * len(config["block_out_channels"]):
+            raise UserError(f"vae config, {name}", config[name], f"{kind} at every level")
     return VAEConfig(
         block_out_channels=tuple(config["block_out_channels"]),
         scaling_factor=config.get("scaling_factor", VAEConfig.scaling_factor),

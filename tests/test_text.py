@@ -347,6 +347,7 @@ def test_a_batch_is_the_same_however_it_is_reached():
     again = clip_batch(5, 3, batch=8, negatives=3)
     assert torch.equal(again[0], pictures) and again[1:] == (said, false)
     assert clip_batch(5, 4, batch=8)[1] != said
+    assert clip_batch(5, 3, batch=8, negatives=0)[1:] == (said, [])
     torch.testing.assert_close(pictures, scenes.render(scenes.draw(8, 5, 24)))
 
 
@@ -366,5 +367,6 @@ def test_the_loss_reaches_every_part_and_falls(tokenizer):
             assert [name for name, p in clip.named_parameters() if p.grad is None] == []
         optimizer.step()
         losses.append(loss.item())
+    assert clip_loss(clip, (*batch[:2], [])) < clip_loss(clip, batch)  # fewer captions to choose among
     # who knows nothing pays ln 18 for a choice among 16 captions and 2 false ones, and ln 16 among 16 pictures
     assert losses[-1] < 0.5 * (math.log(18) + math.log(16)) / 2

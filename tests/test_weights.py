@@ -92,7 +92,7 @@ def test_each_part_comes_back_the_same(kind, tmp_path):
     assert type(back) is type(model)
     same_state(model, back)
     if kind == "clip":
-        assert torch.equal(back.prompts(PROMPT), model.eval().prompts(PROMPT).detach())
+        torch.testing.assert_close(back.prompts(PROMPT), model.eval().prompts(PROMPT).detach(), rtol=0, atol=1e-6)
 
 
 def test_half_precision_halves_the_file_and_loads_in_single(pipe, saved, tmp_path):
@@ -311,7 +311,7 @@ def test_features_that_are_not_built_are_refused_by_name(published, part, change
     with pytest.raises(UserError) as caught:
         read(published[part] | changes)
     assert f"{part} config" in str(caught.value)
-    assert name in str(caught.value) or (name == "down_block_types" and "block types" in str(caught.value))
+    assert name in str(caught.value)
     assert str(value).strip("[]")[:20] in str(caught.value).replace('"', "'")
 
 

@@ -128,9 +128,9 @@ show.figure(fig, "The sentence as the picture network sees it: one row of 128 nu
 # *clean* latents are. The sampler moves a little towards the guess. Then the network guesses again, with less noise
 # in its way. A **decoder** turns latents into pixels.
 #
-# Read the film from left to right. The first two rows are the state itself, as latents and decoded. The third row is
-# the guess. The guess is a blurred picture long before the state looks like anything: colours first, then places,
-# then outlines.
+# Read the film from left to right. The first two rows are the state itself, as latents and decoded. The third row
+# is the guess. It knows the picture in the large while the state is still mostly noise: first the background and
+# patches of colour, outlines last.
 
 # %%
 STEPS, SCALE, SEED = 25, 3.0, 0
@@ -317,7 +317,7 @@ starts = [torch.randn(pipe.latent_shape(), generator=torch.Generator().manual_se
 same_prompt = tasks.text2img(pipe, "a large red circle on a white background", noise=torch.stack(starts))
 show.figure(
     show.grid(same_prompt, SEEDS, [f"seed {i}" for i in range(SEEDS)]),
-    "One sentence, six seeds. What the sentence says is kept; what it leaves open, here the place, is drawn anew.",
+    "One sentence, six seeds. What the sentence says should stay; what it leaves open, here the place, changes.",
 )
 
 # %% [markdown]

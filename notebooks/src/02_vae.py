@@ -100,7 +100,7 @@ for factor, name in ((1.0, "as wide as p(z|x)"), (4.0, "too wide"), (0.3, "too n
 ax.axhline(log_p, color="black", linestyle="--", label="log p(x)")
 ax.plot(true_mean, log_p, "o", color="black", markersize=9)
 ax.set(xlabel="mean of q", ylabel="nats", ylim=(-6, -1))
-ax.legend()
+ax.legend(loc="lower center")
 show.figure(fig, "The bound is a bound: no q gets above log p(x); only the true p(z|x), the dot, reaches it.")
 print(f"log p(x) {log_p:.6f}    the ELBO of the true posterior {elbo(true_mean, true_var):.6f}")
 
@@ -225,7 +225,7 @@ if TRAIN:
     ax.plot(history.times, history.losses, linewidth=0.5, label="training loss: error and KL")
     ax.plot(history.check_times, history.checks, "o-", label="check: error on unseen digits")
     ax.set(xlabel="seconds", ylim=(0, 0.4))
-    ax.legend()
+    ax.legend(loc="upper right")
     show.figure(fig, "The check stops falling early: 1,437 digits are few, and the rest is learned by heart.")
 else:
     model = shipped
@@ -350,7 +350,7 @@ for i in range(2):
     axes[1].semilogx(BETAS, [cost[i] for cost in costs], "o-", label=f"latent {i + 1}")
 axes[1].axvline(strongest / VARIANCE, color="black", linestyle=":", label="see the toy below")
 axes[1].set(xlabel="beta", ylabel="nats a picture", title="rate")
-axes[1].legend()
+axes[1].legend(loc="upper right")
 axes[2].plot(rates, errors, "o-")
 for beta, rate, error in zip(BETAS, rates, errors, strict=True):
     axes[2].annotate(f" {beta:g}", (rate, error), va="bottom")
@@ -421,7 +421,7 @@ for i, (spread, colour) in enumerate(zip(SPREAD.tolist(), ("C0", "C1"), strict=T
     rate = [nats[i] for nats in found]
     axes[1].semilogx(noises, rate, "o", color=colour, label=f"trained, latent {i + 1}")
 axes[1].set(xlabel="assumed noise, s squared", ylabel="nats", title="what each latent says")
-axes[1].legend()
+axes[1].legend(loc="upper right")
 show.figure(fig, "Each latent falls silent where the formula says: when the noise exceeds its spread.")
 theory = 0.5 * (SPREAD / noises[:, None]).log().clamp(min=0)
 same("nats of the toy", torch.stack(found).sum(1), theory.sum(1), within=0.1)

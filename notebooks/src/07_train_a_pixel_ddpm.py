@@ -83,7 +83,7 @@ fig, ax = plt.subplots(figsize=(7, 2.8))
 ax.plot(schedule.alpha, label="alpha: how much picture")
 ax.plot(schedule.sigma, label="sigma: how much noise")
 ax.set(xlabel="t")
-ax.legend()
+ax.legend(loc="center right")
 show.figure(fig, "The cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17). alpha^2 + sigma^2 = 1.")
 
 # %% [markdown]
@@ -252,7 +252,7 @@ for n in (100, 500, 2000):
     shares = my_shares([min(0.999, (1 + k) / (10 + k)) for k in range(n)])
     ax.plot(torch.arange(n + 1) - n, shares * 100, label=f"after {n:,} steps")
 ax.set(xlabel="steps ago", ylabel="share in percent", xlim=(-1000, 0), ylim=(0, 5))
-ax.legend()
+ax.legend(loc="upper left")
 show.figure(fig, "What the average remembers: the recent past of a short run, about a thousand steps of a long one.")
 
 # %% [markdown]
