@@ -149,7 +149,7 @@ def figure(fig: "Figure", caption: str, alt: str | None = None) -> None:
     import matplotlib
 
     file = io.BytesIO()
-    with matplotlib.rc_context(settings()):
+    with matplotlib.rc_context(settings() | {"figure.constrained_layout.use": False}):  # it has its layout by now
         fig.savefig(file, format="png", bbox_inches="tight", pad_inches=0.08, facecolor="white")
     if "matplotlib.pyplot" in sys.modules:  # else nothing can have been opened there
         sys.modules["matplotlib.pyplot"].close(fig)

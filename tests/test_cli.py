@@ -220,6 +220,7 @@ def test_words_are_not_judged_for_a_model_of_another_world():
         (["picture"], "prompt"),
         (["picture", PROMPT, "--steps", "0"], "'--steps': got '0'; expected a whole number from 1"),
         (["picture", PROMPT, "--steps", "1001"], "steps: got 1001; expected a whole number from 1 to 1000"),
+        (["picture", PROMPT, "--steps", "1000", "--sampler", "dpmpp_2m"], "steps: got 1000; expected a whole number"),
         (["picture", PROMPT, "--steps", "2.5"], "'--steps': got '2.5'"),
         (["picture", PROMPT, "--scale", "much"], "'--scale': got 'much'; expected a finite number"),
         (["picture", PROMPT, "--scale", "nan"], "'--scale': got 'nan'"),
@@ -387,6 +388,13 @@ def test_the_version_is_the_projects():
     assert tomllib.loads(text)["project"]["version"] == minildm.__version__
 
 
+def test_the_best_device_is_the_fastest_there_is(monkeypatch):
+    for cuda, mps, kind in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=cuda: found)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda found=mps: found)
+        assert minildm.best_device().type == kind
+
+
 def test_help_loads_no_transformers():
     code = "import sys; from minildm import cli\ntry: cli.app(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'transformers', 'matplotlib', 'torchvision', 'sklearn'} & set(sys.modules)"
@@ -394,8 +402,7 @@ def test_help_loads_no_transformers():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_longest_training_prompt_is_known_and_short():
-    """No caption of the shapes world is warned of."""
+def test_no_caption_of_the_shapes_world_is_warned_of():
     tokenizer = tiny.text().tokenizer
     drawn = scenes.draw(300, seed=5)
     for prompt in scenes.captions(drawn, full=True) + scenes.captions(drawn, full=True, forms="held_out"):

@@ -197,12 +197,14 @@ def test_the_style_serves_figures_of_pictures_and_plots_alike(kernel):
 
     with matplotlib.rc_context():
         show.style()
-        show.figure(show.grid(blocks(0), 1, ["a"]), "Grey.")  # warnings are errors
+        fig = show.grid(blocks(0), 1, ["a"])
+        show.figure(fig, "Grey.")  # warnings are errors
+        show.figure(fig, "Grey again.")
         fig, ax = pyplot.subplots()
         ax.plot([0, 1])
         assert ax.lines[0].get_color() == show.PALETTE["blue"] and ax.title.get_fontsize() == show.TYPE
         show.figure(fig, "A line.")
-    assert len(kernel.shown) == 4
+    assert len(kernel.shown) == 6
 
 
 def test_track_keeps_the_losses_and_calls_back_to_the_end(kernel):
