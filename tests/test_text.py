@@ -218,7 +218,7 @@ def _is_true(caption, scene):
     sized = "|".join(SIZE_OF)
     named = "|".join(scenes.COLOURS), "|".join(scenes.SHAPES)
     phrase = rf"an? (?:({sized}) )?({named[0]}) ({named[1]})\b"
-    found = [m for m in re.finditer(phrase, caption)]
+    found = list(re.finditer(phrase, caption))
     assert len(found) == scene.count.item()
     rest = re.sub(phrase, "OBJECT", caption)
     for ground in re.findall("|".join(scenes.BACKGROUNDS), rest):
@@ -283,7 +283,8 @@ def test_hard_negatives_hold_no_held_out_pair_and_two_different_objects():
     drawn = scenes.draw(4000, seed=7)
     for changed in negatives.hard_negatives(drawn, seed=8, count=4):
         assert torch.equal(changed.count, drawn.count)
-        pairs = [list(zip(c, s, strict=True)) for c, s in zip(changed.colour.tolist(), changed.shape.tolist())]
+        pairs = torch.stack([changed.colour, changed.shape], 2).tolist()  # n times 2 slots times (colour, shape)
+        pairs = [[tuple(pair) for pair in row] for row in pairs]
         assert not any(pair in held for row in pairs for pair in row)
         assert all(a != b for a, b in pairs)
         two = changed.count == 2
