@@ -117,8 +117,6 @@ BINDINGS = {
     "turned": turn,
 }
 CHANGES = WORDS | BINDINGS
-# The mirrored relation is the slowest to be learned, so it is shown more often than the rest, which weigh 1.
-WEIGHTS = {"mirrored": 3.0}
 
 
 def hard_negatives(scenes: Scenes, seed: int = 0, start: int = 0, count: int = 2) -> list[Scenes]:
@@ -137,9 +135,7 @@ def hard_negatives(scenes: Scenes, seed: int = 0, start: int = 0, count: int = 2
     u = uniforms(seed + SALT, start, len(scenes), 3 * kinds)
     made = [make(scenes, u[:, 2 * i : 2 * i + 2]) for i, make in enumerate(CHANGES.values())]
     fits = torch.stack([where for _, where in made], 1)  #                                (n, kinds)
-    # Weighted choice without replacement: the largest u ** (1 / weight) (Efraimidis & Spirakis 2006, algorithm A).
-    power = torch.tensor([1 / WEIGHTS.get(name, 1.0) for name in CHANGES])
-    luck = torch.where(fits, u[:, 2 * kinds :] ** power, -1.0)
+    luck = torch.where(fits, u[:, 2 * kinds :], -1.0)
     words = luck[:, : len(WORDS)].argsort(dim=1, descending=True, stable=True)
     bindings = luck[:, len(WORDS) :].argsort(dim=1, descending=True, stable=True) + len(WORDS)
     mixed = torch.stack([bindings, words], 2).flatten(1)
