@@ -86,7 +86,11 @@ class Text(nn.Module):
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        return cls(tokenizer, CLIPTextModel(config))
+        model = CLIPTextModel(config)
+        # Words must stay apart in the hidden states even where the contrastive loss does not ask for it: drawn ten
+        # times as large, "left" and "right" differ there by half a state's norm after training, else by a tenth.
+        model.embeddings.token_embedding.weight.data *= 10
+        return cls(tokenizer, model)
 
     def ids(self, prompts: str | list[str], padding: str = "max_length") -> Tensor:
         """Token numbers (b, n) int64 of one prompt or b of them, start and end included, on the model's device.
