@@ -193,18 +193,17 @@ print(f"the mute: {loss:.5f} for v, where pixels of x0 have the mean square {kno
 
 # %%
 def overfit(noising, x0, steps=STEPS):
-    """A tiny network trained on one picture x0 (1, 3, 32, 32), made noisy by noising(x0, t, eps)."""
+    """A tiny network trained on one picture x0 (1, 3, h, w), made noisy by noising(x0, t, eps)."""
     torch.manual_seed(0)
     net = UNet(TINY)
 
     def loss(step, generator):
         t = torch.randint(len(schedule), (16,), generator=generator)
-        eps = torch.randn(16, 3, 32, 32, generator=generator)
+        eps = torch.randn(16, *x0.shape[1:], generator=generator)
         out = net(noising(x0.expand(16, -1, -1, -1), t, eps), t)
         return F.mse_loss(out, my_target(x0, t, eps, "v"))
 
-    history = show.track(train.fit(net, loss, steps=steps, lr=4e-3), "one picture")
-    return net, history
+    return net, show.track(train.fit(net, loss, steps=steps, lr=4e-3), "one picture").losses
 
 
 def paint(net, noise, steps=25):
@@ -214,10 +213,11 @@ def paint(net, noise, steps=25):
     return x
 
 
-net, history = overfit(my_q_sample, picture)
-noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(6))
-print(f"loss of the first step {history.losses[0]:.3f}, of the last ten {sum(history.losses[-10:]) / 10:.4f}")
-fig = show.grid(torch.cat([picture, paint(net, noise[:5])]), 6, ["the picture", *["sampled"] * 5])
+one = scenes.render(scenes.draw(1, seed=71, objects=1), size=16)  # small, so that it takes seconds
+one_noise = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(6))
+net, one_losses = overfit(my_q_sample, one)
+print(f"loss of the first step {one_losses[0]:.3f}, of the last ten {sum(one_losses[-10:]) / 10:.4f}")
+fig = show.grid(torch.cat([one, paint(net, one_noise)]), 6, ["the picture", *["sampled"] * 5])
 show.figure(fig, "Five different noises, one picture: the network has learned it by heart.")
 
 # %% [markdown]
@@ -265,6 +265,7 @@ show.figure(fig, "What the average remembers: the recent past of a short run, ab
 # %%
 run = recipes.prepare("pixel", objects=1, captions=False)
 print(f"{sum(p.numel() for p in run.model.parameters()):,} weights, levels of {run.model.config.block_out_channels}")
+noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(6))
 ema, film = train.EMA(run.model, run.ema), []
 
 
@@ -459,13 +460,15 @@ def missing_root(x0, t, eps):
     return alpha * x0 + sigma**2 * eps  # 1 - alpha_bar where its root belongs
 
 
-rootless, rootless_history = overfit(missing_root, picture)
-pale, pale_history = overfit(my_q_sample, (picture + 1) / 2)
-trials = {"right": (net, 5), "missing root": (rootless, 5), "data in 0..1": (pale, 5)}
-fig = show.strip([paint(n, noise[:k]) for n, k in trials.values()], [*trials])
-show.figure(fig, "The same network, picture, noise and seconds. One root, or one line of scaling, is all the difference.")
-for name, h in (("missing root", rootless_history), ("data in 0..1", pale_history)):
-    print(f"{name}: loss of the last ten steps {sum(h.losses[-10:]) / 10:.4f}: no sign of trouble in it")
+trials = {
+    "right": (net, one_losses),
+    "missing root": overfit(missing_root, one),
+    "data in 0..1": overfit(my_q_sample, (one + 1) / 2),
+}
+fig = show.strip([paint(trained, one_noise) for trained, _ in trials.values()], [*trials])
+show.figure(fig, "The same network, picture, noises and steps. One root, or one line of scaling, is the difference.")
+for name, (_, losses) in trials.items():
+    print(f"{name:14} loss of the last ten steps {sum(losses[-10:]) / 10:.4f}")
 spread = {rule.__name__: rule(known, torch.full((512,), 500), torch.randn(known.shape)).std().item()
           for rule in (my_q_sample, missing_root)}  # fmt: skip
 print("standard deviation of x at t = 500:", {name: round(value, 3) for name, value in spread.items()})
