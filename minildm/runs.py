@@ -78,7 +78,7 @@ def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 
 
 @torch.no_grad()
 def scaling_factor(vae: nn.Module) -> float:
-    """1 / the standard deviation of the latents of 1,024 pictures (Rombach et al. 2022, appendix G, eq. 28)."""
+    """1 / the standard deviation of the latents of 1,024 pictures (Rombach et al. 2022, appendix G)."""
     pictures, _ = scene_batch(CHECK_SEED, 1, 1024)
     return round(1 / vae.encode(pictures)[0].std().item(), 5)
 

@@ -35,7 +35,7 @@ class UNetConfig:
 
 
 class GEGLU(nn.Module):
-    """A linear layer to twice `d_out`; one half gates the other (Shazeer 2020, eq. 6)."""
+    """A linear layer to twice `d_out`; one half gates the other (Shazeer 2020, eq. 5)."""
 
     def __init__(self, d_in: int, d_out: int):
         super().__init__()
