@@ -108,7 +108,7 @@ def pick(
 ) -> list[Level]:
     """Choose n + 1 rows to sample through, noisiest first, the last one the end of the way.
 
-    n: 1..T. spacing (the names of Lin et al. 2023, arXiv 2305.08891, table 2):
+    n: 1..T. spacing (after Lin et al. 2023, arXiv 2305.08891, table 2, whose "linspace" is our "rounded"):
         "leading"   every (T // n)-th row from row 0 up, moved up by `offset` rows where there is room
         "trailing"  every (T / n)-th row from row T-1 down, rounded
         "linspace"  n points from row T-1 to row 0, in between rows where need be (t is then no whole number)

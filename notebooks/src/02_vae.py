@@ -180,7 +180,7 @@ same("a silent latent costs", my_kl(torch.zeros(1, 4), torch.zeros(1, 4)), torch
 # $$\frac{1}{2 s^2} \sum_{i=1}^{d} (x_i - \hat x_i)^2 \;+\; \beta\,\mathrm{KL}$$
 #
 # (Kingma & Welling 2014, eq. 10, with a single draw). With $\beta = 1$ it is the ELBO. Other $\beta$ are the
-# $\beta$-VAE of Higgins et al. 2017 (*beta-VAE*, ICLR 2017, eq. 4). Look closely: **$\beta$ and $s^2$ are one
+# $\beta$-VAE of Higgins et al. 2017 (*beta-VAE*, ICLR 2017). Look closely: **$\beta$ and $s^2$ are one
 # knob.** Only $2 s^2 \beta$ counts, the weight of the second term when the first is written as a plain
 # squared error. The library multiplies all by $2 s^2 / d$, so that the first part is the familiar mean
 # squared error.

@@ -157,7 +157,7 @@ for name, model in (("yours", my_vae), ("shipped", pipe.vae)):
 show.figure(
     show.strip(
         [test, there_and_back(my_vae, test), there_and_back(pipe.vae, test)],
-        ["picture", f"yours, {VAE_SECONDS} s", "shipped"],
+        ["picture", f"yours, {VAE_SECONDS} s" if TRAIN else "shipped", "shipped"],
     ),
     "Pictures that neither autoencoder was trained on, and what comes back.",
 )
@@ -435,7 +435,9 @@ def judge(title, models):
 
 
 judge(
-    f"The latent model after {LATENT_SECONDS} s of training, the pixel model after {PIXEL_SECONDS} s.",
+    "The latent model after {} s of training, the pixel model after {} s.".format(
+        *((LATENT_SECONDS, PIXEL_SECONDS) if TRAIN else (300, 300))
+    ),
     {"latent": (latent_model, latent_step), "pixel": (pixel_model, pixel_step)},
 )
 
