@@ -36,11 +36,13 @@ notebooks: test-environment  ## build and run the lessons whose source changed (
 	$(VENV) tools/notebooks.py $(NOTEBOOK_ARGS)
 
 TRAIN := .venv/bin/minildm train
-PARTS := --vae runs/vae --clip runs/clip
+PARTS := --vae runs/decoder --clip runs/relations
 
 checkpoints: test-environment  ## train every shipped model anew (hours), or go on where a run was cut short
 	$(TRAIN) vae --out runs/vae --resume
+	$(TRAIN) decoder --out runs/decoder --vae runs/vae --resume
 	$(TRAIN) clip --out runs/clip --resume
+	$(TRAIN) relations --out runs/relations --clip runs/clip --resume
 	$(TRAIN) latent --out runs/shapes $(PARTS) --resume
 	$(TRAIN) latent --out runs/latent-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume

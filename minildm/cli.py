@@ -119,8 +119,8 @@ def train(
     objects: Annotated[int | None, _number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
     captions: Annotated[bool, typer.Option(help="pixel: with prompts or without.")] = True,
     small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
-    vae: Annotated[str | None, typer.Option(help="latent: the autoencoder, a folder or a name.")] = None,
-    clip: Annotated[str | None, typer.Option(help="latent, pixel: the mini-CLIP, a folder or a name.")] = None,
+    vae: Annotated[str | None, typer.Option(help="latent, decoder: the autoencoder, a folder or a name.")] = None,
+    clip: Annotated[str | None, typer.Option(help="latent, pixel, relations: the mini-CLIP, likewise.")] = None,
 ) -> None:
     """Train a model by a recipe into a folder that `picture` and `evaluate` take."""
     from tqdm import tqdm
@@ -128,8 +128,9 @@ def train(
     given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip}
     usual = {"captions": True, "small": False}
     options = {name: value for name, value in given.items() if value is not usual.get(name)}
-    if options and recipe in recipes.RECIPES and recipe not in ("latent", "pixel"):
-        name = next(iter(options))
+    taken = {"latent": set(given), "pixel": set(given), "decoder": {"vae"}, "relations": {"clip"}}.get(recipe, set())
+    if recipe in recipes.RECIPES and (refused := options.keys() - taken):
+        name = min(refused)
         raise UserError(name, options[name], f"no such option, for the recipe {recipe}")
     run = recipes.train(
         recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots, **options

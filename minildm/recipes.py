@@ -16,8 +16,10 @@ from .runs import (
     SMALL_PIXEL,
     Run,
     clip_run,
+    decoder_run,
     diffusion_run,
     digits_run,
+    relations_run,
     vae_run,
 )
 from .train import EMA, Progress, check_length, fit
@@ -31,7 +33,7 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
 
     For "latent" and "pixel": objects, 1 or 2 in each scene (None: both kinds); captions, False for a pixel model
     without prompts; small, the network that minutes can train; vae and clip, folders or shipped names of what
-    they build on. Raises `UserError` for an unknown name.
+    they build on. "decoder" takes `vae` alone, "relations" `clip`. Raises `UserError` for an unknown name.
     """
     if name not in RECIPES:
         raise UserError("recipe", name, "one of " + ", ".join(RECIPES))
@@ -39,6 +41,10 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
         raise UserError("objects", objects, "1, 2 or nothing for both")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if name == "decoder":
+            return decoder_run(weights.load(vae))
+        if name == "relations":
+            return relations_run(weights.load(clip))
         if name not in ("latent", "pixel"):
             return {"vae": vae_run, "clip": clip_run, "digits-vae": digits_run}[name]()
         if name == "latent" and not captions:
@@ -93,7 +99,9 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
 
 RECIPES = {
     "vae": "the autoencoder of the shapes world",
+    "decoder": "its decoder once more, with the latents as they are",
     "clip": "the tokenizer and the mini-CLIP, whose text tower steers the pictures",
+    "relations": "the mini-CLIP once more, to tell left from right",
     "latent": "the text-to-picture model in the latents of the autoencoder",
     "pixel": "the same in pixels, or without prompts",
     "digits-vae": "a small fully connected VAE on handwritten digits",

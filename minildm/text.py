@@ -181,19 +181,22 @@ def contrastive_loss(pictures: Tensor, texts: Tensor, scale: Tensor, negatives: 
     return (F.cross_entropy(of_picture, truth) + F.cross_entropy(logits.T, truth)) / 2
 
 
-def clip_batch(seed: int, step: int, batch: int = 128, negatives: int = 2) -> Batch:
+def clip_batch(
+    seed: int, step: int, batch: int = 128, negatives: int = 2, objects: int | None = None, mirrored: bool = False
+) -> Batch:
     """Batch number `step` of a run: pictures (b, 3, 32, 32), b captions, and of each, captions that are false of it.
 
     Half of the captions name everything, half leave things out. No held-out pair, no held-out sentence form.
+    `objects`, 1 or 2 in each scene (None: both kinds); `mirrored`, see `scenes.negatives.hard_negatives`.
     """
     start = step * batch
-    scenes = draw(batch, seed, start)
+    scenes = draw(batch, seed, start, objects)
     texts, false = [], []
     for full, half in ((True, slice(0, batch // 2)), (False, slice(batch // 2, batch))):
         part: Scenes = scenes[half]
         texts += captions(part, seed, start + half.start, full)
         if negatives:
-            false += false_captions(part, seed, start + half.start, full, negatives)
+            false += false_captions(part, seed, start + half.start, full, negatives, mirrored)
     return render(scenes), texts, false
 
 

@@ -35,11 +35,18 @@ def _manifest() -> dict:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """One short hash of all files of weights in a folder: 12 hexadecimal digits that name a trained model."""
+    """One short hash of all weights of a model, shared parts too: 12 hexadecimal digits that name what draws."""
     import hashlib
 
+    folder = Path(folder)
+    files = list(folder.rglob("*.safetensors"))
+    if (folder / "model_index.json").exists():
+        index = _json(folder / "model_index.json")
+        if "parts_of" in index:
+            parts = [folder / index["parts_of"] / part for part in ("vae", "text_encoder") if part in index]
+            files += [path for part in parts for path in part.glob("*.safetensors")]
     digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*.safetensors")):
+    for path in sorted(files):
         digest.update(sha256(path).encode())
     return digest.hexdigest()[:12]
 

@@ -325,6 +325,8 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
         (["vae", "--seconds", "soon"], "'--seconds': got 'soon'; expected a finite number from 1"),
         (["vae", "--steps", "3", "--seconds", "3"], "steps, seconds: got (3, 3.0); expected one of the two"),
         (["vae", "--objects", "1"], "objects: got 1; expected no such option, for the recipe vae"),
+        (["vae", "--vae", "shapes/vae"], "vae: got 'shapes/vae'; expected no such option, for the recipe vae"),
+        (["decoder", "--small"], "small: got True; expected no such option, for the recipe decoder"),
         (["latent", "--objects", "3"], "objects: got 3; expected 1, 2"),
         (["pixel", "--clip", "nowhere"], "model: got 'nowhere'"),
         ([], "recipe"),

@@ -341,6 +341,21 @@ def test_a_hard_negative_depends_on_its_number_alone():
 # --- training
 
 
+def test_asked_for_mirrored_the_first_hard_negative_of_two_objects_has_them_exchanged():
+    drawn = scenes.draw(300, seed=21)
+    two = drawn.count == 2
+    first, _ = negatives.hard_negatives(drawn, seed=4, mirrored=True)
+    assert torch.equal(first.x[two], drawn.x[two].flip(1)) and torch.equal(first.y[two], drawn.y[two].flip(1))
+    for name in ("colour", "shape", "size", "background"):
+        assert torch.equal(getattr(first, name)[two], getattr(drawn, name)[two]), name
+    other_first, _ = negatives.hard_negatives(drawn, seed=4)
+    for name in vars(drawn):  # one object, and the second changes: as ever
+        assert torch.equal(getattr(first, name)[~two], getattr(other_first, name)[~two]), name
+    _, _, false = clip_batch(5, 0, 64, 2, mirrored=True)
+    _, _, usual = clip_batch(5, 0, 64, 2)
+    assert [row[0] for row in false] != [row[0] for row in usual]
+
+
 def test_a_batch_is_the_same_however_it_is_reached():
     pictures, said, false = clip_batch(5, 3, batch=8, negatives=3)
     assert pictures.shape == (8, 3, 32, 32) and len(said) == len(false) == 8

@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from minildm import levels
+from minildm import levels, recipes, runs, scenes, text, weights
 from minildm.denoise import PREDICTIONS, to_output
 from minildm.files import UserError
 from minildm.train import EMA, diffusion_loss, fit, learning_rate, vae_loss
-from minildm.vae import FlatVAE, kl_divergence
+from minildm.vae import VAE, FlatVAE, kl_divergence
 
 
 def generator(seed=0):
@@ -175,3 +177,43 @@ def test_a_loss_that_is_no_number_stops_the_run():
     with pytest.raises(UserError, match="loss at step 3"):
         for _ in fit(model, lambda step, g: model(torch.ones(1, 1)).sum() * (math.nan if step == 3 else 1), steps=9):
             pass
+
+
+def test_the_decoder_run_leaves_every_latent_as_it_is_and_redraws_better():
+    torch.manual_seed(0)
+    first = VAE(replace(runs.VAE_CONFIG, block_out_channels=(16, 16, 16)))
+    run = runs.decoder_run(deepcopy(first), batch=8)
+    for _ in fit(run.model, run.loss, steps=40, lr=run.lr, autocast=run.autocast):
+        pass
+    pictures = scenes.render(scenes.draw(64, seed=5, objects=2))
+    with torch.no_grad():
+        z = first.encode(pictures)[0]
+        errors = [vae.decode(z).sub(pictures).square().mean() for vae in (first, run.model)]
+        assert torch.equal(z, run.model.encode(pictures)[0])
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_the_decoder_recipe_trains_the_decoder_of_the_vae_it_is_given():
+    run = recipes.prepare("decoder", vae="shapes/vae")
+    trained = {name.split(".")[0] for name, p in run.model.named_parameters() if p.requires_grad}
+    assert trained == {"decoder", "post_quant_conv"}
+    assert run.model.config == weights.load("shapes/vae").config
+
+
+def test_hard_negatives_join_the_mini_clip_late(monkeypatch):
+    asked = []
+    real = text.clip_batch
+    monkeypatch.setattr(text, "clip_batch", lambda seed, step, b, k: asked.append((step, k)) or real(seed, step, b, k))
+    run = runs.clip_run(batch=8, negatives=2, alone=3)
+    asked.clear()
+    for step in range(2, 5):
+        assert math.isfinite(run.loss(step, torch.Generator()).item())
+    assert asked == [(2, 0), (3, 2), (4, 2)]
+
+
+def test_the_relations_recipe_goes_on_with_the_mini_clip_it_is_given():
+    run = recipes.prepare("relations", clip="clip")
+    given = weights.load("clip")
+    assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), given.parameters(), strict=True))
+    assert all(p.requires_grad for p in run.model.parameters())
+    assert math.isfinite(run.check(run.model))

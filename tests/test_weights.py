@@ -1,6 +1,8 @@
 """Models to folders and back: nothing changes, nothing is half-loaded, and `diffusers` opens the folder too."""
 
 import json
+import os
+import shutil
 import stat
 import warnings
 from dataclasses import replace
@@ -242,6 +244,19 @@ def test_the_fingerprint_is_of_the_weights_alone(saved):
     tensors["conv_out.bias"] += 1e-6
     save_file(tensors, saved / UNET_FILE)
     assert weights.fingerprint(saved) != before
+
+
+def test_the_fingerprint_covers_the_parts_that_a_model_shares(saved, tmp_path):
+    child = tmp_path / "child"
+    shutil.copytree(saved, child)
+    for part in ("vae", "text_encoder", "tokenizer"):
+        shutil.rmtree(child / part)
+    edit(child / "model_index.json", parts_of=os.path.relpath(saved, child))
+    before = weights.fingerprint(child)
+    tensors = load_file(saved / "vae" / weights.WEIGHTS)
+    tensors["decoder.conv_out.bias"] += 1e-6
+    save_file(tensors, saved / "vae" / weights.WEIGHTS)
+    assert weights.fingerprint(child) != before
 
 
 # --- configurations

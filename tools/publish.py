@@ -79,7 +79,8 @@ def main(names: list[str], n: int) -> None:
             seconds = lines[-1]["seconds"] * share
             models[shipped] = publish(source, shipped, run, seconds, prompted and name != "shapes")
             write()  # the next line loads it by name
-            models[shipped]["figures"] = evaluate.figures(shipped, n)
+            sets = ("one", "one-unseen") if run.get("objects") == 1 else None  # what it was trained to draw
+            models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
             write()
 
 

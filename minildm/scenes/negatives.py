@@ -119,13 +119,16 @@ BINDINGS = {
 CHANGES = WORDS | BINDINGS
 
 
-def hard_negatives(scenes: Scenes, seed: int = 0, start: int = 0, count: int = 2) -> list[Scenes]:
+def hard_negatives(
+    scenes: Scenes, seed: int = 0, start: int = 0, count: int = 2, mirrored: bool = False
+) -> list[Scenes]:
     """For each of n scenes, `count` others (1 to 4) that differ in one fact: a list of `count` Scenes of n each.
 
     One object has another colour, shape, size or place, or the background is another. Where there are two objects,
     every other change, the first included, is one of binding: they exchange their colours, shapes or sizes, or get
-    another relation. The changes of one scene are of different kinds. None holds a held-out pair; the scenes must
-    hold none themselves. They are there to be captioned: no one has looked whether the objects now overlap.
+    another relation. With `mirrored` the first is that they change places, and all others of binding come next.
+    The changes of one scene are of different kinds. None holds a held-out pair; the scenes must hold none
+    themselves. They are there to be captioned: no one has looked whether the objects now overlap.
     What scene i becomes depends only on it and (seed, start + i).
     Raises ValueError if count is not 1 to 4.
     """
@@ -136,9 +139,11 @@ def hard_negatives(scenes: Scenes, seed: int = 0, start: int = 0, count: int = 2
     made = [make(scenes, u[:, 2 * i : 2 * i + 2]) for i, make in enumerate(CHANGES.values())]
     fits = torch.stack([where for _, where in made], 1)  #                                (n, kinds)
     luck = torch.where(fits, u[:, 2 * kinds :], -1.0)
+    if mirrored:
+        luck[:, list(CHANGES).index("mirrored")] = 2.0  # where there is one object, no binding is chosen at all
     words = luck[:, : len(WORDS)].argsort(dim=1, descending=True, stable=True)
     bindings = luck[:, len(WORDS) :].argsort(dim=1, descending=True, stable=True) + len(WORDS)
-    mixed = torch.stack([bindings, words], 2).flatten(1)
+    mixed = torch.cat([bindings, words], 1) if mirrored else torch.stack([bindings, words], 2).flatten(1)
     chosen = torch.where((scenes.count == 2)[:, None], mixed[:, :4], words[:, :4])  #     (n, 4)
     return [_gather([changed for changed, _ in made], chosen[:, k]) for k in range(count)]
 
@@ -150,9 +155,9 @@ def _gather(made: list[Scenes], kind: Tensor) -> Scenes:
 
 
 def false_captions(
-    scenes: Scenes, seed: int = 0, start: int = 0, full: bool = False, count: int = 2
+    scenes: Scenes, seed: int = 0, start: int = 0, full: bool = False, count: int = 2, mirrored: bool = False
 ) -> list[list[str]]:
-    """Captions of the hard negatives in the very form of `captions(scenes, seed, start, full)`: n lists of `count`.
+    """Captions of `hard_negatives` in the very form of `captions(scenes, seed, start, full)`: n lists of `count`.
 
     Each differs from the true caption in the words that were changed and is false of the picture. Where the changed
     fact is one that the caption leaves unsaid, another colour or shape, which is always said, takes its place.
@@ -160,7 +165,7 @@ def false_captions(
     """
     true = captions(scenes, seed, start, full)
     columns = []
-    for k, changed in enumerate(hard_negatives(scenes, seed, start, count)):
+    for k, changed in enumerate(hard_negatives(scenes, seed, start, count, mirrored)):
         texts = captions(changed, seed, start, full)
         for i in [i for i in range(len(true)) if texts[i] == true[i]]:
             u = uniforms(seed + SALT + 1 + k, start + i, 1, 2)

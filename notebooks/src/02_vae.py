@@ -363,7 +363,7 @@ fig = show.strip([chosen, *rows], ["unseen", *(f"beta {beta:g}" for beta in show
 show.figure(fig, "The same ten digits, rebuilt. At beta 64 every digit is the average of all digits.")
 
 # %% [markdown]
-# Three things to see. Dearer nats, narrower latents: towards $\beta = 4$ they are as wide as the bell curve.
+# Three things to see. Dearer nats, narrower latents: by $\beta = 16$ they are as wide as the bell curve.
 # Left of $\beta = 1$ the nats are bought for nothing: they tell training digits apart, and unseen digits gain
 # little. And at the right end is **posterior collapse**: $q(z \mid x)$ is $\mathcal N(0, 1)$ whatever the
 # picture, the KL is 0, the latents say nothing, and the decoder has learned to live without them. The loss

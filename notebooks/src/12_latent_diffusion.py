@@ -593,7 +593,7 @@ SCALE_SECONDS = 8
 cpu = weights.load("shapes")
 with torch.no_grad():
     z0 = cpu.vae.encode(runs.scene_batch(runs.UNET_SEED, 0, 1024, objects=1)[0])[0]
-config = replace(runs.SMALL_LATENT, block_out_channels=(32, 64), context_dim=None)
+config = replace(runs.SMALL_LATENT, context_dim=None)
 shown = {}
 for name, deviation in (("broken", broken), ("mended", mended)):
     torch.manual_seed(0)
