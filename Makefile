@@ -48,7 +48,7 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
-	$(VENV) tools/publish.py shapes clip latent-300 pixel-300 pixel digits-vae
+	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae
 
 lab-environment:
 	@$(PYTHON) tools/environment.py lab $(ASKED)

@@ -132,9 +132,9 @@ def train(
     if recipe in recipes.RECIPES and (refused := options.keys() - taken):
         name = min(refused)
         raise UserError(name, options[name], f"no such option, for the recipe {recipe}")
-    run = recipes.train(
-        recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots, **options
-    )
+    device = "cuda" if best_device().type == "cuda" else "cpu"  # bfloat16 training was never tried on Apple's GPUs
+    run = recipes.train(recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots,
+                        device=device, **options)  # fmt: skip
     with tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr) as bar:
         try:
             for now in run:

@@ -28,12 +28,14 @@ MARKS = 40  # lines in a run's `metrics.jsonl`
 
 
 def prepare(name: str, objects: int | None = None, captions: bool = True, small: bool = False,
-            vae: str = "shapes/vae", clip: str = "clip", seed: int = 0) -> Run:  # fmt: skip
+            vae: str = "shapes/vae", clip: str = "clip", seed: int = 0,
+            device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """The run of a recipe's name, its first weights drawn from `seed`.
 
     For "latent" and "pixel": objects, 1 or 2 in each scene (None: both kinds); captions, False for a pixel model
     without prompts; small, the network that minutes can train; vae and clip, folders or shipped names of what
-    they build on. "decoder" takes `vae` alone, "relations" `clip`. Raises `UserError` for an unknown name.
+    they build on. "decoder" takes `vae` alone, "relations" `clip`. Everything is drawn on the CPU and
+    trained on `device`. Raises `UserError` for an unknown name.
     """
     if name not in RECIPES:
         raise UserError("recipe", name, "one of " + ", ".join(RECIPES))
@@ -41,27 +43,35 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
         raise UserError("objects", objects, "1, 2 or nothing for both")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if name in ("latent", "pixel"):
+            return _diffusion(name, objects, captions, small, vae, clip, device)
         if name == "decoder":
-            return decoder_run(weights.load(vae))
-        if name == "relations":
-            return relations_run(weights.load(clip))
-        if name not in ("latent", "pixel"):
-            return {"vae": vae_run, "clip": clip_run, "digits-vae": digits_run}[name]()
-        if name == "latent" and not captions:
-            raise UserError("captions", captions, "True; only a pixel model goes without prompts")
-        words = weights.load(clip).text if captions else None
-        encoder = weights.load(vae) if name == "latent" else None
-        if words is None and encoder is None:
-            config = PLAIN_PIXEL
-        elif small:
-            config = SMALL_LATENT if encoder else SMALL_PIXEL
+            run = decoder_run(weights.load(vae))
+        elif name == "relations":
+            run = relations_run(weights.load(clip))
         else:
-            config = LATENT_CONFIG if encoder else PIXEL_CONFIG
-        return diffusion_run(encoder, words, config, objects)
+            run = {"vae": vae_run, "clip": clip_run, "digits-vae": digits_run}[name]()
+    run.model.to(device)
+    return run
+
+
+def _diffusion(name, objects, captions, small, vae, clip, device) -> Run:
+    if name == "latent" and not captions:
+        raise UserError("captions", captions, "True; only a pixel model goes without prompts")
+    words = weights.load(clip).text if captions else None
+    encoder = weights.load(vae) if name == "latent" else None
+    if words is None and encoder is None:
+        config = PLAIN_PIXEL
+    elif small:
+        config = SMALL_LATENT if encoder else SMALL_PIXEL
+    else:
+        config = LATENT_CONFIG if encoder else PIXEL_CONFIG
+    return diffusion_run(encoder, words, config, objects, device=device)
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,
-          resume: bool = False, snapshots: int = 0, **options: object) -> Iterator[Progress]:  # fmt: skip
+          resume: bool = False, snapshots: int = 0, device: str | torch.device = "cpu",
+          **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
     steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
@@ -73,7 +83,7 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
     state = folder / "state.pt"
     if state.exists() and not resume:
         raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
-    run = prepare(name, seed=seed, **options)
+    run = prepare(name, seed=seed, device=device, **options)
     if steps is None and seconds is None:
         steps = run.steps
     check_length(steps, seconds)  # before anything is written

@@ -56,18 +56,29 @@ def scene_batch(seed: int, step: int, batch: int, objects: int | None = None) ->
     return scenes.render(drawn).to(memory_format=torch.channels_last), drawn
 
 
-def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 0.001, steps: int = 4000) -> Run:
-    """The autoencoder of the shapes world: squared error and a small KL term, no perceptual or adversarial one."""
-    model = VAE(config).to(memory_format=torch.channels_last)
-    pictures, _ = scene_batch(CHECK_SEED, 0, 256)
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels, _ = scene_batch(VAE_SEED, step, batch)
-        return sum(vae_loss(model, pixels, kl_weight, generator))
+
+def round_trip(pictures: Tensor) -> Callable[[nn.Module], float]:
+    """The squared error of these pictures through an autoencoder and back, as a check of a run."""
 
     @torch.no_grad()
     def check(vae: nn.Module) -> float:
-        return (vae.decode(vae.encode(pictures)[0]) - pictures).square().mean().item()
+        pixels = pictures.to(device_of(vae))
+        return (vae.decode(vae.encode(pixels)[0]) - pixels).square().mean().item()
+
+    return check
+
+
+def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 0.001, steps: int = 4000) -> Run:
+    """The autoencoder of the shapes world: squared error and a small KL term, no perceptual or adversarial one."""
+    model = VAE(config).to(memory_format=torch.channels_last)
+    check = round_trip(scene_batch(CHECK_SEED, 0, 256)[0])
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        pixels, _ = scene_batch(VAE_SEED, step, batch)
+        return sum(vae_loss(model, pixels.to(device_of(model)), kl_weight, generator))
 
     @torch.no_grad()
     def finish(vae: nn.Module) -> nn.Module:
@@ -86,18 +97,14 @@ def decoder_run(model: VAE, batch: int = 32, steps: int = 3000) -> Run:
     model = model.to(memory_format=torch.channels_last).requires_grad_(False)
     for part in (model.post_quant_conv, model.decoder):
         part.requires_grad_(True)
-    pictures, _ = scene_batch(CHECK_SEED, 0, 256, objects=2)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels, _ = scene_batch(DECODER_SEED, step, batch, objects=2)
+        pixels = scene_batch(DECODER_SEED, step, batch, objects=2)[0].to(device_of(model))
         with torch.no_grad():
             z = sample_latent(*model.encode(pixels), generator)
         return (model.decode(z).float() - pixels).square().mean()
 
-    @torch.no_grad()
-    def check(vae: nn.Module) -> float:
-        return (vae.decode(vae.encode(pictures)[0]) - pictures).square().mean().item()
-
+    check = round_trip(scene_batch(CHECK_SEED, 0, 256, objects=2)[0])
     return Run(model, loss, check, lambda vae: vae, steps, lr=6e-4)
 
 
@@ -105,7 +112,7 @@ def decoder_run(model: VAE, batch: int = 32, steps: int = 3000) -> Run:
 def scaling_factor(vae: nn.Module) -> float:
     """1 / the standard deviation of the latents of 1,024 pictures (Rombach et al. 2022, appendix G)."""
     pictures, _ = scene_batch(CHECK_SEED, 1, 1024)
-    return round(1 / vae.encode(pictures)[0].std().item(), 5)
+    return round(1 / vae.encode(pictures.to(device_of(vae)))[0].std().item(), 5)
 
 
 def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
@@ -117,14 +124,10 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
     model = FlatVAE()
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels = pictures[torch.randint(len(pictures), (batch,), generator=generator)]
+        pixels = pictures[torch.randint(len(pictures), (batch,), generator=generator)].to(device_of(model))
         return sum(vae_loss(model, pixels, DIGITS_VARIANCE * 2 * beta, generator))
 
-    @torch.no_grad()
-    def check(vae: nn.Module) -> float:
-        return (vae.decode(vae.encode(held_back)[0]) - held_back).square().mean().item()
-
-    return Run(model, loss, check, lambda vae: vae, steps, lr=2e-3, autocast=None)
+    return Run(model, loss, round_trip(held_back), lambda vae: vae, steps, lr=2e-3, autocast=None)
 
 
 # A Gaussian decoder of this variance makes the squared error a likelihood; about what two latents leave over.
@@ -201,6 +204,7 @@ def diffusion_run(
     steps: int = 10_000,
     lr: float = 1e-3,
     unsaid: float = 0.1,
+    device: str | torch.device = "cpu",
 ) -> Run:
     """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
 
@@ -208,7 +212,7 @@ def diffusion_run(
     without it (Ho & Salimans 2022, algorithm 1). `vae` and `words` stay as they are.
     """
     model = UNet(config)
-    pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing")
+    pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing").to(device)
     with torch.no_grad():
         empty = words([""]) if words else None
 

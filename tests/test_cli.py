@@ -311,16 +311,20 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     asked = ("--seconds", 300, "--objects", 1, "--small", "--vae", "v", "--clip", "c")
     works("train", "latent", "--out", tmp_path, *asked)
     works("train", "pixel", "--out", tmp_path, "--no-captions", "--snapshots", 3, "--resume")
-    usual = {"steps": None, "seconds": None, "seed": 0, "resume": False, "snapshots": 0}
+    monkeypatch.setattr(cli, "best_device", lambda: torch.device("mps"))  # trained on the CPU there, see cli
+    usual = {"steps": None, "seconds": None, "seed": 0, "resume": False, "snapshots": 0, "device": "cpu"}
     own = {"seconds": 300.0, "objects": 1, "small": True, "vae": "v", "clip": "c"}
     assert calls[0] == ("latent", tmp_path, usual | own)
     assert calls[1] == ("pixel", tmp_path, usual | {"captions": False, "snapshots": 3, "resume": True})
+    monkeypatch.setattr(cli, "best_device", lambda: torch.device("cuda"))
+    works("train", "vae", "--out", tmp_path)
+    assert calls[2] == ("vae", tmp_path, usual | {"device": "cuda"})
 
 
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["painting"], "recipe: got 'painting'; expected one of vae, clip"),
+        (["painting"], "recipe: got 'painting'; expected one of vae, decoder"),
         (["vae", "--steps", "0"], "'--steps': got '0'"),
         (["vae", "--seconds", "soon"], "'--seconds': got 'soon'; expected a finite number from 1"),
         (["vae", "--steps", "3", "--seconds", "3"], "steps, seconds: got (3, 3.0); expected one of the two"),

@@ -1,9 +1,9 @@
 """Put trained models from runs/ into the package: float16 weights, hashes and figures in one manifest.
 
-    python tools/publish.py [--n 1000] RUN [RUN ...]   for each folder runs/RUN; the others keep their entries
+    python tools/publish.py [--n 1000] RUN[=NAME] ...   for each folder runs/RUN; the others keep their entries
 
-`make checkpoints` calls it after training. A model that shares its autoencoder and text tower with the published
-"shapes" is stored without them.
+`make checkpoints` calls it after training. A model goes by the name of its run, or by NAME. One that shares its
+autoencoder and text tower with the published "shapes" is stored without them.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 
 from minildm import evaluate, weights
 from minildm.files import atomic_write, sha256
+from minildm.pipe import LatentDiffusion
 
 RUNS = Path("runs")
 SHARED = ("vae", "text_encoder", "tokenizer")
@@ -38,6 +39,23 @@ def command(run: dict, name: str) -> str:
     return " ".join(words)
 
 
+def described(folder: Path) -> tuple[dict, float]:
+    """What a run was asked for, and the seconds it took."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads((folder / "run.json").read_text(encoding="utf-8")), json.loads(lines[-1])["seconds"]
+
+
+def built_on(run: dict) -> list[str]:
+    """The command lines, and their seconds, of the runs that came before this one."""
+    said = []
+    for part in ("vae", "clip"):
+        folder = Path(run.get(part) or "none")
+        if (folder / "run.json").exists():
+            earlier, seconds = described(folder)
+            said += [*built_on(earlier), f"{command(earlier, folder.name)} ({seconds:.0f} s)"]
+    return said
+
+
 def publish(source: Path, name: str, run: dict, seconds: float, share: bool) -> dict:
     model = weights.load(source)
     folder = weights.SHIPPED / name
@@ -52,6 +70,7 @@ def publish(source: Path, name: str, run: dict, seconds: float, share: bool) -> 
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     return {
         "command": command(run, source.name if source.parent == RUNS else source.parent.name),
+        "built_on": built_on(run),
         "commit": commit,
         "seconds": round(seconds),
         "machine": machine(),
@@ -67,17 +86,18 @@ def main(names: list[str], n: int) -> None:
         ordered = {name: models[name] for name in sorted(models)}
         atomic_write(path, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
 
-    for name in names:
-        run = json.loads((RUNS / name / "run.json").read_text(encoding="utf-8"))
-        lines = [json.loads(line) for line in (RUNS / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        sources = [(RUNS / name, name, 1.0)]
+    for given in names:
+        folder, _, name = given.partition("=")
+        name = name or folder
+        run, whole = described(RUNS / folder)
+        sources = [(RUNS / folder, name, 1.0)]
         count = run.get("snapshots") or 0
-        sources += [(RUNS / name / f"snapshot-{i}", f"{name}-{i}", i / (count + 1)) for i in range(1, count + 1)]
+        sources += [(RUNS / folder / f"snapshot-{i}", f"{name}-{i}", i / (count + 1)) for i in range(1, count + 1)]
         for source, shipped, share in sources:
             print(f"publishing {shipped}", flush=True)
-            prompted = getattr(weights.load(source), "text", None) is not None and run["recipe"] != "clip"
-            seconds = lines[-1]["seconds"] * share
-            models[shipped] = publish(source, shipped, run, seconds, prompted and name != "shapes")
+            model = weights.load(source)
+            shares = isinstance(model, LatentDiffusion) and model.text is not None and name != "shapes"
+            models[shipped] = publish(source, shipped, run, whole * share, shares)
             write()  # the next line loads it by name
             sets = ("one", "one-unseen") if run.get("objects") == 1 else None  # what it was trained to draw
             models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
@@ -86,7 +106,7 @@ def main(names: list[str], n: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Put trained models from runs/ into the package.")
-    parser.add_argument("run", nargs="+", help="folders below runs/; shapes before those that share its parts")
+    parser.add_argument("run", nargs="+", help="folders below runs/; shapes before what shares its parts")
     parser.add_argument("--n", type=int, default=1000, help="pictures in each set of the evaluation")
     given = parser.parse_args()
     main(given.run, given.n)

@@ -12,7 +12,7 @@
 # Below, a sentence becomes a picture. It starts as noise and clears up in 25 small steps. The model that
 # does it was trained on this course's own drawings: one or two coloured shapes on a plain background. It has
 # the same parts, in the same order, with the same names, as Stable Diffusion. It is only smaller, by a
-# factor of several hundred.
+# factor of about two hundred.
 #
 # Run the cells from top to bottom with **Shift + Enter**. Nothing here can break.
 
