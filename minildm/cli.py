@@ -121,11 +121,12 @@ def train(
     small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
     vae: Annotated[str | None, typer.Option(help="latent, decoder: the autoencoder, a folder or a name.")] = None,
     clip: Annotated[str | None, typer.Option(help="latent, pixel, relations: the mini-CLIP, likewise.")] = None,
+    start: Annotated[str | None, typer.Option(help="latent, pixel: a trained model to go on from, likewise.")] = None,
 ) -> None:
     """Train a model by a recipe into a folder that `picture` and `evaluate` take."""
     from tqdm import tqdm
 
-    given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip}
+    given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip, "start": start}
     usual = {"captions": True, "small": False}
     options = {name: value for name, value in given.items() if value is not usual.get(name)}
     taken = {"latent": set(given), "pixel": set(given), "decoder": {"vae"}, "relations": {"clip"}}.get(recipe, set())

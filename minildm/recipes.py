@@ -28,14 +28,15 @@ MARKS = 40  # lines in a run's `metrics.jsonl`
 
 
 def prepare(name: str, objects: int | None = None, captions: bool = True, small: bool = False,
-            vae: str = "shapes/vae", clip: str = "clip", seed: int = 0,
+            vae: str = "shapes/vae", clip: str = "clip", start: str | None = None, seed: int = 0,
             device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """The run of a recipe's name, its first weights drawn from `seed`.
 
     For "latent" and "pixel": objects, 1 or 2 in each scene (None: both kinds); captions, False for a pixel model
     without prompts; small, the network that minutes can train; vae and clip, folders or shipped names of what
-    they build on. "decoder" takes `vae` alone, "relations" `clip`. Everything is drawn on the CPU and
-    trained on `device`. Raises `UserError` for an unknown name.
+    they build on; start, the same of a trained model whose weights to go on from. "decoder" takes `vae` alone,
+    "relations" `clip`. Everything is drawn on the CPU and trained on `device`.
+    Raises `UserError` for an unknown name, and for a start with another network.
     """
     if name not in RECIPES:
         raise UserError("recipe", name, "one of " + ", ".join(RECIPES))
@@ -44,7 +45,7 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in ("latent", "pixel"):
-            return _diffusion(name, objects, captions, small, vae, clip, device)
+            return _diffusion(name, objects, captions, small, vae, clip, start, device)
         if name == "decoder":
             run = decoder_run(weights.load(vae))
         elif name == "relations":
@@ -55,7 +56,7 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
     return run
 
 
-def _diffusion(name, objects, captions, small, vae, clip, device) -> Run:
+def _diffusion(name, objects, captions, small, vae, clip, start, device) -> Run:
     if name == "latent" and not captions:
         raise UserError("captions", captions, "True; only a pixel model goes without prompts")
     words = weights.load(clip).text if captions else None
@@ -66,7 +67,13 @@ def _diffusion(name, objects, captions, small, vae, clip, device) -> Run:
         config = SMALL_LATENT if encoder else SMALL_PIXEL
     else:
         config = LATENT_CONFIG if encoder else PIXEL_CONFIG
-    return diffusion_run(encoder, words, config, objects, device=device)
+    run = diffusion_run(encoder, words, config, objects, device=device)
+    if start:
+        trained = weights.load(start).unet
+        if trained.config != config:
+            raise UserError("start", start, f"a model with this network: {config}")
+        run.model.load_state_dict(trained.state_dict())
+    return run
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,

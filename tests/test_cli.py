@@ -332,6 +332,7 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
         (["vae", "--vae", "shapes/vae"], "vae: got 'shapes/vae'; expected no such option, for the recipe vae"),
         (["decoder", "--small"], "small: got True; expected no such option, for the recipe decoder"),
         (["latent", "--objects", "3"], "objects: got 3; expected 1, 2"),
+        (["latent", "--start", "latent-300"], "start: got 'latent-300'; expected a model with this network"),
         (["pixel", "--clip", "nowhere"], "model: got 'nowhere'"),
         ([], "recipe"),
     ],
@@ -344,7 +345,7 @@ def test_a_wrong_wish_for_a_training_is_one_line(words, told, tmp_path):
 def test_the_help_of_train_shows_every_recipe_and_option():
     told = works("train", "--help").stdout
     for name in (*recipes.RECIPES, "--out", "--resume", "--steps", "--seconds", "--seed", "--objects", "--no-captions",
-                 "--small", "--vae", "--clip", "--snapshots"):  # fmt: skip
+                 "--small", "--vae", "--clip", "--start", "--snapshots"):  # fmt: skip
         assert name in told, name
 
 

@@ -219,3 +219,10 @@ def test_the_relations_recipe_goes_on_with_the_mini_clip_it_is_given():
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), given.parameters(), strict=True))
     assert all(p.requires_grad for p in run.model.parameters())
     assert math.isfinite(run.check(run.model))
+
+
+def test_a_run_can_start_from_a_trained_model():
+    run = recipes.prepare("latent", small=True, start="latent-300")
+    given = weights.load("latent-300").unet
+    assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), given.parameters(), strict=True))
+    assert all(p.requires_grad for p in run.model.parameters())

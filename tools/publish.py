@@ -48,7 +48,7 @@ def described(folder: Path) -> tuple[dict, float]:
 def built_on(run: dict) -> list[str]:
     """The command lines, and their seconds, of the runs that came before this one."""
     said = []
-    for part in ("vae", "clip"):
+    for part in ("vae", "clip", "start"):
         folder = Path(run.get(part) or "none")
         if (folder / "run.json").exists():
             earlier, seconds = described(folder)
