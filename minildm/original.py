@@ -15,13 +15,13 @@ Tensors = dict[str, Tensor]
 
 # Where each part lives in the files of SD 1.x, SD 2.x and SDXL.
 PREFIXES = {
-    "unet": ("model.diffusion_model.",),
-    "vae": ("first_stage_model.",),
-    "text_encoder": (
-        "cond_stage_model.transformer.", "cond_stage_model.model.", "conditioner.embedders.0.transformer.",
-    ),
-    "text_encoder_2": ("conditioner.embedders.1.model.",),
-}  # fmt: skip
+    "model.diffusion_model.": "unet",
+    "first_stage_model.": "vae",
+    "cond_stage_model.transformer.": "text_encoder",
+    "cond_stage_model.model.": "text_encoder",
+    "conditioner.embedders.0.transformer.": "text_encoder",
+    "conditioner.embedders.1.model.": "text_encoder_2",
+}
 # What a file may hold besides: an average of the weights, the schedule's buffers, numbers that nobody reads.
 EXTRA = re.compile(r"model_ema\..+|betas|\w*alphas_cumprod(_prev)?|posterior_\w+|.+\.(position_ids|logit_scale)")
 
@@ -50,7 +50,7 @@ OPEN_CLIP = {
 
 def is_original(names: object) -> bool:
     """Whether these names are those of an original single file."""
-    return any(name.startswith(prefix) for name in names for some in PREFIXES.values() for prefix in some)
+    return any(name.startswith(tuple(PREFIXES)) for name in names)
 
 
 def parts(tensors: Tensors) -> dict[str, Tensors]:
@@ -60,28 +60,20 @@ def parts(tensors: Tensors) -> dict[str, Tensors]:
     (3d, d) becomes three; its `text_projection` is transposed. Averages and schedule buffers are left out.
     Raises ONE `UserError` that lists every name which belongs to no part.
     """
-    found: dict[str, Tensors] = {part: {} for part in PREFIXES}
+    found: dict[str, Tensors] = {"unet": {}, "vae": {}, "text_encoder": {}, "text_encoder_2": {}}
     strange = []
     for name, tensor in tensors.items():
         if EXTRA.fullmatch(name):
             continue
-        part, inner = next(
-            ((part, name.removeprefix(p)) for part, some in PREFIXES.items() for p in some if name.startswith(p)),
-            (None, name),
-        )
-        if part is None:
+        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+        if prefix is None:
             strange.append(name)
         else:
-            found[part][inner] = tensor
+            found[PREFIXES[prefix]][name.removeprefix(prefix)] = tensor
     if strange:
-        raise UserError("names in the file", ", ".join(sorted(strange)), "only names of " + ", ".join(PREFIXES))
-    renamed = {
-        "unet": dict(_unet(found["unet"])),
-        "vae": dict(_vae(found["vae"])),
-        "text_encoder": dict(_text(found["text_encoder"])),
-        "text_encoder_2": dict(_text(found["text_encoder_2"])),
-    }
-    return {part: some for part, some in renamed.items() if some}
+        raise UserError("names in the file", ", ".join(sorted(strange)), "only names of " + ", ".join(found))
+    rename = {"unet": _unet, "vae": _vae, "text_encoder": _text, "text_encoder_2": _text}
+    return {part: dict(rename[part](some)) for part, some in found.items() if some}
 
 
 def _swap(name: str, table: dict[str, str]) -> str:

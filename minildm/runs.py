@@ -134,6 +134,16 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
 DIGITS_VARIANCE = 0.1
 
 
+def contrast(batch: text.Batch) -> Callable[[nn.Module], float]:
+    """The contrastive loss of this batch, as a check of a run."""
+
+    @torch.no_grad()
+    def check(clip: nn.Module) -> float:
+        return text.clip_loss(clip, batch).item()
+
+    return check
+
+
 def clip_run(batch: int = 128, negatives: int = 2, alone: int = 300, steps: int = 1200) -> Run:
     """The tokenizer, learned from captions, and a mini-CLIP trained from nothing; hard negatives come after `alone`.
 
@@ -145,14 +155,10 @@ def clip_run(batch: int = 128, negatives: int = 2, alone: int = 300, steps: int 
         for caption in scenes.captions(scenes.draw(20_000, seed=CLIP_SEED), seed=CLIP_SEED, full=full)
     ]
     model = text.MiniCLIP(text.Text.tiny(text.train_tokenizer(said)))
-    check_batch = text.clip_batch(CHECK_SEED, 0, 256, 4)
+    check = contrast(text.clip_batch(CHECK_SEED, 0, 256, 4))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         return text.clip_loss(model, text.clip_batch(CLIP_SEED, step, batch, negatives if step >= alone else 0))
-
-    @torch.no_grad()
-    def check(clip: nn.Module) -> float:
-        return text.clip_loss(clip, check_batch).item()
 
     return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995)
 
@@ -170,14 +176,10 @@ def relations_run(model: text.MiniCLIP, batch: int = 96, steps: int = 800) -> Ru
         one = text.clip_batch(seed, step, count // 3, 2, objects=1)
         return torch.cat([two[0], one[0]]), two[1] + one[1], two[2] + one[2]
 
-    check_batch = pairs(CHECK_SEED, 0, 240)
+    check = contrast(pairs(CHECK_SEED, 0, 240))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         return text.clip_loss(model, pairs(RELATIONS_SEED, step, batch))
-
-    @torch.no_grad()
-    def check(clip: nn.Module) -> float:
-        return text.clip_loss(clip, check_batch).item()
 
     return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.98)
 

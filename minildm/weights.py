@@ -39,12 +39,12 @@ def fingerprint(folder: str | Path) -> str:
     import hashlib
 
     folder = Path(folder)
-    files = list(folder.rglob("*.safetensors"))
+    files = set(folder.rglob("*.safetensors"))
     if (folder / "model_index.json").exists():
         index = _json(folder / "model_index.json")
-        if "parts_of" in index:
-            parts = [folder / index["parts_of"] / part for part in ("vae", "text_encoder") if part in index]
-            files += [path for part in parts for path in part.glob("*.safetensors")]
+        shared = folder / index.get("parts_of", "")  # as `_load_pipe` finds them
+        for part in index.keys() & {"vae", "text_encoder"}:
+            files |= set((shared / part).glob("*.safetensors"))
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(sha256(path).encode())

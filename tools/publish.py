@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from minildm import evaluate, weights
 from minildm.files import atomic_write, sha256
@@ -56,8 +57,7 @@ def built_on(run: dict) -> list[str]:
     return said
 
 
-def publish(source: Path, name: str, run: dict, seconds: float, share: bool) -> dict:
-    model = weights.load(source)
+def publish(model: nn.Module, source: Path, name: str, run: dict, seconds: float, share: bool) -> dict:
     folder = weights.SHIPPED / name
     shutil.rmtree(folder, ignore_errors=True)
     weights.save(model, folder, torch.float16)
@@ -97,7 +97,7 @@ def main(names: list[str], n: int) -> None:
             print(f"publishing {shipped}", flush=True)
             model = weights.load(source)
             shares = isinstance(model, LatentDiffusion) and model.text is not None and name != "shapes"
-            models[shipped] = publish(source, shipped, run, whole * share, shares)
+            models[shipped] = publish(model, source, shipped, run, whole * share, shares)
             write()  # the next line loads it by name
             sets = ("one", "one-unseen") if run.get("objects") == 1 else None  # what it was trained to draw
             models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
