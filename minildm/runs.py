@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,10 @@ from .vae import VAE, FlatVAE, VAEConfig, sample_latent
 
 # Seeds of the endless streams of scenes: no run trains on what another, or an evaluation, draws.
 CLIP_SEED, RELATIONS_SEED, VAE_SEED, DECODER_SEED, UNET_SEED, CHECK_SEED = 3, 13, 1, 11, 2, 99
+
+# Scenes are encoded POOL batches at a time, and each is trained on REUSE times in other company and under other
+# noise: encoding every batch anew took a quarter of a small model's step.
+POOL, REUSE = 8, 4
 
 VAE_CONFIG = VAEConfig(block_out_channels=(32, 64, 64), layers_per_block=1, norm_num_groups=8, scaling_factor=1.0)
 # One level: 8x8 places are few enough to attend to one another throughout. At equal seconds it beat two levels.
@@ -197,44 +202,45 @@ def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Te
     return torch.cat(pictures).to(memory_format=torch.channels_last), said
 
 
-def diffusion_run(
-    vae: VAE | None = None,
-    words: text.Text | None = None,
-    config: UNetConfig = LATENT_CONFIG,
-    objects: int | None = None,
-    batch: int = 64,
-    steps: int = 10_000,
-    lr: float = 1e-3,
-    unsaid: float = 0.1,
-    device: str | torch.device = "cpu",
-) -> Run:
+def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config: UNetConfig = LATENT_CONFIG,
+                  objects: int | None = None, batch: int = 64, steps: int = 10_000, lr: float = 1e-3,
+                  unsaid: float = 0.1, noisy: float = 0.5, device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
 
     v-prediction on cosine rows; a caption is left out with probability `unsaid`, so that one network also answers
-    without it (Ho & Salimans 2022, algorithm 1). `vae` and `words` stay as they are.
+    without it (Ho & Salimans 2022, algorithm 1). With a prompt, `noisy` of the levels are drawn from the noisiest
+    quarter, where it is decided what is where. `vae` and `words` stay as they are.
     """
     model = UNet(config)
     pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing").to(device)
     with torch.no_grad():
         empty = words([""]) if words else None
 
+    @lru_cache(maxsize=2)  # of the run, and of its check
     @torch.no_grad()
-    def inputs(seed: int, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, dict]:
-        pictures, said = captioned(seed, step, count, objects)
-        condition = pipe.condition(said)
-        if words:
-            drop = (torch.rand(count, generator=generator) < unsaid)[:, None, None].to(empty.device)
-            condition["context"] = torch.where(drop, empty, condition["context"])
-        return pipe.encode(pictures.to(pipe.device)).float(), condition
+    def encoded(seed: int, pool: int, count: int) -> tuple[Tensor, dict]:
+        pictures, said = captioned(seed, pool, count, objects)
+        return pipe.encode(pictures.to(pipe.device)).float(), pipe.condition(said)
+
+    def untold(condition: dict, generator: torch.Generator) -> dict:
+        if not words:
+            return {}
+        drop = torch.rand(len(condition["context"]), generator=generator) < unsaid
+        return {"context": torch.where(drop[:, None, None].to(empty.device), empty, condition["context"])}
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        x0, condition = inputs(UNET_SEED, step, batch, generator)
-        return diffusion_loss(model, x0, pipe.schedule, pipe.prediction, generator, **condition).mean()
+        x0, condition = encoded(UNET_SEED, step // (POOL * REUSE), POOL * batch)
+        order = torch.randperm(POOL * batch, generator=torch.Generator().manual_seed(step // POOL))
+        some = order[step % POOL * batch :][:batch].to(x0.device)
+        condition = untold({name: value[some] for name, value in condition.items()}, generator)
+        more = noisy if words else 0.0
+        return diffusion_loss(model, x0[some], pipe.schedule, pipe.prediction, generator, more, **condition).mean()
 
     @torch.no_grad()
     def check(unet: nn.Module) -> float:
         generator = torch.Generator().manual_seed(0)
-        x0, condition = inputs(CHECK_SEED, 2, 256, generator)
+        x0, condition = encoded(CHECK_SEED, 2, 256)
+        condition = untold(condition, generator)
         return diffusion_loss(unet, x0, pipe.schedule, pipe.prediction, generator, **condition).mean().item()
 
     def finish(unet: nn.Module) -> nn.Module:

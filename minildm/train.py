@@ -45,15 +45,22 @@ def diffusion_loss(
     schedule: Schedule,
     prediction: str,
     generator: torch.Generator | None = None,
+    noisy: float = 0.0,
     **condition: object,
 ) -> Tensor:
     """Mean squared error of the network's answer at random levels: x0 (b, c, h, w) -> (b,), one for each picture.
 
     The simplified objective of Ho et al. 2020, eq. 14, for any prediction. Levels and noise are drawn on the CPU,
     so a seeded generator gives the same loss on every device; pass the same seed again and again for a
-    validation curve that only the network can change.
+    validation curve that only the network can change. Levels are uniform over the rows, but for a share `noisy`
+    0..1 of them, drawn from the noisiest quarter alone (Esser et al. 2024, section 3.1, choose other densities).
     """
-    index = torch.randint(len(schedule), (len(x0),), generator=generator).to(x0.device)
+    rows = len(schedule)
+    index = torch.randint(rows, (len(x0),), generator=generator)
+    if noisy:
+        chosen = torch.rand(len(x0), generator=generator) < noisy
+        index = torch.where(chosen, rows - 1 - index // 4, index)
+    index = index.to(x0.device)
     eps = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
     level = schedule.at(index)  #                                                         each (b,)
     alpha, sigma = (a.view(-1, *[1] * (x0.ndim - 1)) for a in (level.alpha, level.sigma))

@@ -50,6 +50,47 @@ def test_one_seed_is_one_loss():
     assert torch.equal(losses[0], losses[1]) and not torch.equal(losses[0], losses[2])
 
 
+@pytest.mark.parametrize("noisy, share", [(0.0, 0.25), (0.5, 0.625), (1.0, 1.0)])
+def test_noisy_levels_come_as_often_as_asked_and_are_uniform_in_their_quarter(noisy, share):
+    schedule, seen = levels.cosine(), []
+
+    def network(x, t):
+        seen.append(t)
+        return torch.zeros_like(x)
+
+    diffusion_loss(network, torch.zeros(8_000, 1, 1, 1), schedule, "v", generator(3), noisy)
+    t = seen[0]
+    assert abs((t >= 750).float().mean().item() - share) < 5 * math.sqrt(0.25 / len(t))
+    quarter = t[t >= 750].float()
+    assert quarter.max() <= 999 and abs(quarter.mean().item() - 874.5) < 5 * 72.2 / math.sqrt(len(quarter))
+
+
+def test_a_pool_of_scenes_is_encoded_once_and_used_evenly(monkeypatch):
+    """Each scene REUSE times, none twice in a batch, and no pool twice."""
+    calls, shown, real = [], [], runs.captioned
+
+    def captioned(seed, step, batch, objects):
+        calls.append(step)
+        pictures, said = real(seed, step, batch, objects)
+        return torch.arange(len(pictures)).view(-1, 1, 1, 1).expand(pictures.shape).float(), said
+
+    monkeypatch.setattr(runs, "captioned", captioned)
+    tiny = replace(runs.PLAIN_PIXEL, block_out_channels=(8, 8), transformer_layers=(0, 0), heads=(1, 1))
+    run = runs.diffusion_run(config=tiny, objects=1, batch=4)
+    monkeypatch.setattr(
+        runs, "diffusion_loss", lambda model, x0, *args, **kw: shown.append(x0[:, 0, 0, 0].tolist()) or x0.mean()
+    )
+    steps = runs.POOL * runs.REUSE
+    for step in range(steps):
+        run.loss(step, generator(step))
+    assert calls == [0] and all(len(set(batch)) == 4 for batch in shown)
+    counts = torch.tensor(sum(shown, [])).long().bincount()
+    assert counts.tolist() == [runs.REUSE] * 4 * runs.POOL
+    assert set(map(frozenset, shown[: runs.POOL])) != set(map(frozenset, shown[runs.POOL : 2 * runs.POOL]))
+    run.loss(steps, generator(steps))
+    assert calls == [0, 1]
+
+
 def test_vae_loss_is_the_sum_of_its_terms():
     vae, x = FlatVAE(latent=3, hidden=8), torch.randn(16, 1, 8, 8)
     error, kl = vae_loss(vae, x, 0.5, generator())
