@@ -103,7 +103,8 @@ class Text(nn.Module):
         prompts = [prompts] if isinstance(prompts, str) else prompts
         if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
             raise UserError("prompt", prompts, "a string or a list of strings")
-        rows = self.tokenizer(list(prompts), padding=False, truncation=False, verbose=False)["input_ids"]
+        prompts = [p.lower() for p in prompts]  # as the first CLIP: also what stands for a special token
+        rows = self.tokenizer(prompts, padding=False, truncation=False, verbose=False)["input_ids"]
         most = self.tokenizer.model_max_length
         for row in rows:
             if len(row) > most:
