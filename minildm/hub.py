@@ -59,7 +59,7 @@ PARTS = {
 }
 SMALL = re.compile(
     r"model_index\.json|scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
-    r"|tokenizer(_2)?/(vocab\.json|merges\.txt|(tokenizer_config|special_tokens_map)\.json)"
+    r"|tokenizer(_2)?/(merges\.txt|(vocab|tokenizer|tokenizer_config|special_tokens_map)\.json)"
 )
 TOKENIZERS = re.compile(r"tokenizer(_2)?/.+")
 
@@ -106,7 +106,7 @@ def needed(half: bool, tokenizers: bool, pair: bool) -> list[str]:
 def choose(files: list[str], half: bool = False) -> list[str]:
     """Which of a repository's files to fetch: configurations, tokenizers, and of each part one form of its weights.
 
-    safetensors before pickles, whole before shards; with `half` float16 before all else.
+    safetensors before pickles, whole before shards; float16 first with `half`, else where nothing else is safe.
     """
     chosen = [name for name in files if SMALL.fullmatch(name)]
     for part, stem in PARTS.items():
@@ -130,9 +130,10 @@ def _fetch(copy: Copy, half: bool, tokenizers: bool) -> Path:
     try:
         files = HfApi().list_repo_files(copy.id, revision=revision)
     except Exception:
-        if isinstance(try_to_load_from_cache(copy.id, marker, revision=revision), str):
-            return Path(snapshot_download(copy.id, revision=revision, local_files_only=True))
-        raise
+        cached = try_to_load_from_cache(copy.id, marker, revision=revision)
+        if not isinstance(cached, str):
+            raise
+        return Path(cached).parents[marker.count("/")]
     wanted = [name for name in files if TOKENIZERS.fullmatch(name)] if tokenizers else choose(files, half)
     if not tokenizers and "model_index.json" not in wanted:
         raise UserError(f"model {copy.id}", "no model_index.json", "a repository in the diffusers layout")

@@ -68,7 +68,8 @@ def pipe(style, channels=4):
         return randomise(LatentDiffusion(unet, vae, tower(words, 23, "gelu", pad), prediction="v", size=64, **common))
     unet = UNet(UNetConfig(
         block_out_channels=(8, 16, 32), transformer_layers=(0, 2, 10), mid_layers=10, heads=(1, 2, 4),
-        norm_num_groups=4, context_dim=2 * WIDTH, linear_projection=True, added_dim=24 + 6 * SINUSOIDS, in_channels=channels,
+        norm_num_groups=4, context_dim=2 * WIDTH, linear_projection=True, added_dim=24 + 6 * SINUSOIDS,
+        in_channels=channels,
     ))  # fmt: skip
     pair = TextPair(tower(words, 12, "quick_gelu", penultimate=True), tower(words, 32, "gelu", pad, True, True))
     common |= {"spacing": "leading", "zeros_for_empty": True}

@@ -99,8 +99,9 @@ def test_a_single_file_and_its_folder_are_the_same_model(toys, style):
     pipe, folder, file = toys[style]
     one = weights.load(folder, dtype=torch.float64).state_dict()
     other = weights.load(file, dtype=torch.float64, config=folder).state_dict()
-    assert one.keys() == other.keys() == pipe.state_dict().keys()
-    assert all(torch.equal(one[name], other[name]) and torch.equal(one[name], t) for name, t in pipe.state_dict().items())
+    whole = pipe.state_dict()
+    assert one.keys() == other.keys() == whole.keys()
+    assert all(torch.equal(one[name], other[name]) and torch.equal(one[name], t) for name, t in whole.items())
 
 
 @each_style
@@ -130,8 +131,10 @@ def test_pictures_are_of_the_reference_pipeline(toys, style):
         noise = torch.randn(2, 4, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         prompt = [published.PROMPTS[0], "the sea"]
         for negative in (None, "a cross"):
-            theirs = reference(prompt, negative_prompt=negative and [negative] * 2, num_inference_steps=4,
-                               guidance_scale=5.0, latents=noise, output_type="pt", height=64, width=96).images  # fmt: skip
+            theirs = reference(
+                prompt, negative_prompt=negative and [negative] * 2, num_inference_steps=4, guidance_scale=5.0,
+                latents=noise, output_type="pt", height=64, width=96,
+            ).images  # fmt: skip
             ours = tasks.text2img(pipe, prompt, negative, 4, 5.0, "ddim", noise)
             # the reference brings its picture to 0..1
             torch.testing.assert_close(ours / 2 + 0.5, theirs.clamp(0, 1), atol=1e-10, rtol=0)

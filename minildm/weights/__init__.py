@@ -79,7 +79,7 @@ def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> LatentDif
         some = ", ".join(sorted(everything)[:3])
         raise UserError(f"weights {path}", f"names such as {some}",
                         "a whole model in the original layout; a file of one part belongs into a folder")  # fmt: skip
-    parts = original.parts(everything)
+    parts = original.parts(everything, str(path))
     missing = [part for part in ("unet", "vae", "text_encoder") if part not in parts]
     if missing:
         raise UserError(f"weights {path}", "no " + ", no ".join(missing), "a whole model in one file")

@@ -46,6 +46,8 @@ def inspect(path: str | Path) -> Contents:
         table = {n: (str(t.dtype).split(".")[-1], list(t.shape)) for n, t in archive.read(path).items()}
     else:
         table = {n: (DTYPES.get(d, d), shape) for n, (d, shape) in archive.header(path).items()}
+    if not table:
+        raise UserError(f"weights {path}", "no tensors", "a file of weights")
     size = sum(file.stat().st_size for file in (archive.shards(path) if path.suffix == ".json" else [path]))
     table = {name: entry for name, entry in table.items() if not name.endswith(archive.UNREAD)}
     shapes = {name: torch.empty(shape, device="meta") for name, (_, shape) in table.items()}

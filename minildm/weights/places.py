@@ -34,8 +34,9 @@ def locate(source: str | Path, half: bool = False) -> Path:
     if not path.exists() and hub.is_id(str(source)):
         return hub.fetch(str(source), half)
     if not path.exists():
-        raise UserError("model", str(source), f"a folder or file, one of {', '.join(shipped()) or 'none shipped'}, one of "
-                        f"{', '.join(hub.KNOWN)} or another id on the hub, such as {hub.KNOWN['sd15'][0].id}")  # fmt: skip
+        here, there = ", ".join(shipped()) or "none shipped", ", ".join(hub.KNOWN)
+        allowed = f"a folder or file, one of {here}, one of {there} or an id such as {hub.KNOWN['sd15'][0].id}"
+        raise UserError("model", str(source), allowed)
     for file, digest in (entry or {}).get("sha256", {}).items():
         one = SHIPPED / name / file
         if one.is_relative_to(path) and (not one.exists() or sha256(one) != digest):
