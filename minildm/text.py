@@ -148,6 +148,10 @@ class TextPair(nn.Module):
         super().__init__()
         self.first, self.second = first, second
 
+    @property
+    def tokenizer(self) -> "CLIPTokenizer":
+        return self.first.tokenizer
+
     def forward(self, prompts: str | list[str]) -> Tensor:
         """One prompt or b of them -> hidden states (b, n, d1 + d2). Raises `UserError` as `Text.ids` does."""
         return self.both(prompts)[0]
