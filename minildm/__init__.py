@@ -23,11 +23,12 @@ from . import (
     vae,
     weights,
 )
+from .clip import MiniCLIP
 from .devices import best_device
 from .files import UserError
 from .pipe import LatentDiffusion
 from .tasks import text2img
-from .text import MiniCLIP, Text
+from .text import Text
 from .unet import UNet, UNetConfig
 from .vae import VAE, FlatVAE, VAEConfig
 from .weights import load, save

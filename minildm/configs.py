@@ -4,9 +4,13 @@ Every key of a published file is either translated, known to change nothing, or 
 built here raises instead of giving a network that loads and draws nonsense.
 """
 
+import dataclasses
+
+import torch
+
 from . import levels
 from .files import UserError
-from .unet import UNetConfig
+from .unet import SINUSOIDS, UNetConfig
 from .vae import VAEConfig
 
 # What our networks are, in the published words: another value there means another network.
@@ -18,14 +22,14 @@ UNET_FIXED = {
 }  # fmt: skip
 VAE_FIXED = {"act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True}
 SCHEDULER_FIXED = {
-    "num_train_timesteps": 1000, "clip_sample": False, "trained_betas": None, "rescale_betas_zero_snr": False,
-    "thresholding": False, "use_karras_sigmas": False, "steps_offset": 1,
+    "num_train_timesteps": 1000, "clip_sample": False, "trained_betas": None, "thresholding": False,
 }  # fmt: skip
 # Read nowhere: who wrote the file, what the picture's size was in training, limits that only matter where clipping
-# or thresholding is on, how a scheduler of another name would have gone through the same rows.
+# or thresholding is on, how a scheduler of another name would have gone through the same rows, and what the
+# reference does not read either where attention is fused.
 IGNORED = {
     "sample_size", "force_upcast", "addition_embed_type_num_heads", "clip_sample_range", "sample_max_value",
-    "dynamic_thresholding_ratio", "skip_prk_steps", "interpolation_type",
+    "dynamic_thresholding_ratio", "skip_prk_steps", "interpolation_type", "upcast_attention",
 }  # fmt: skip
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 BETAS = {"scaled_linear": levels.scaled_linear, "linear": levels.linear, "squaredcos_cap_v2": levels.cosine}
@@ -49,9 +53,13 @@ def unet_from_hf(config: dict) -> UNetConfig:
     used = {
         "in_channels", "out_channels", "block_out_channels", "layers_per_block", "norm_num_groups", "down_block_types",
         "up_block_types", "attention_head_dim", "cross_attention_dim", "transformer_layers_per_block",
-        "use_linear_projection", "num_attention_heads",
+        "use_linear_projection", "num_attention_heads", "addition_embed_type", "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim",
     }  # fmt: skip
     _check(config, UNET_FIXED, used, "unet")
+    added = config.get("addition_embed_type")
+    if added not in (None, "text_time") or (added and config.get("addition_time_embed_dim") != SINUSOIDS):
+        raise UserError("unet config, addition_embed_type", added, f"nothing, or text_time with {SINUSOIDS} sinusoids")
     channels = tuple(config["block_out_channels"])
     n = len(channels)
     down, up = config["down_block_types"], config["up_block_types"]
@@ -75,7 +83,14 @@ def unet_from_hf(config: dict) -> UNetConfig:
         context_dim=config["cross_attention_dim"],
         linear_projection=config.get("use_linear_projection", False),
         norm_num_groups=config["norm_num_groups"],
+        added_dim=config["projection_class_embeddings_input_dim"] if added else None,
     )
+
+
+def unet_from_ours(config: dict) -> UNetConfig:
+    """A `UNetConfig` written out field by field: for networks that the published format has no words for."""
+    fields = {f.name: config.get(f.name, f.default) for f in dataclasses.fields(UNetConfig)}
+    return UNetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
 
 
 def unet_to_hf(config: UNetConfig, size: int) -> dict:
@@ -84,7 +99,12 @@ def unet_to_hf(config: UNetConfig, size: int) -> dict:
     layers = [k or config.mid_layers for k in config.transformer_layers]
     if layers[-1] != config.mid_layers:
         raise UserError("mid_layers", config.mid_layers, f"{layers[-1]}, as at the last level")
-    return {
+    added = {} if config.added_dim is None else {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": SINUSOIDS,
+        "projection_class_embeddings_input_dim": config.added_dim,
+    }  # fmt: skip
+    return added | {
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
         "attention_head_dim": list(config.heads),
@@ -142,23 +162,38 @@ def vae_to_hf(config: VAEConfig, size: int) -> dict:
 
 def scheduler_from_hf(config: dict) -> dict:
     """A published `scheduler_config.json` as the keyword arguments of `LatentDiffusion` that it speaks of."""
-    used = {"beta_start", "beta_end", "beta_schedule", "prediction_type", "set_alpha_to_one", "timestep_spacing"}
+    used = {
+        "beta_start", "beta_end", "beta_schedule", "prediction_type", "set_alpha_to_one", "timestep_spacing",
+        "steps_offset", "use_karras_sigmas", "rescale_betas_zero_snr",
+    }  # fmt: skip
     _check(config, SCHEDULER_FIXED, used, "scheduler")
     kind, prediction = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
     for name, value, known in (("beta_schedule", kind, BETAS), ("prediction_type", prediction, PREDICTIONS)):
         if value not in known:
             raise UserError(f"scheduler config, {name}", value, "one of " + ", ".join(known))
     ends = () if kind == "squaredcos_cap_v2" else (config["beta_start"], config["beta_end"])
+    schedule = BETAS[kind](1000, *ends)
     return {
-        "schedule": BETAS[kind](1000, *ends),
+        "schedule": levels.zero_terminal_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule,
         "prediction": PREDICTIONS[prediction],
         "spacing": config.get("timestep_spacing"),
+        "offset": config.get("steps_offset", 0),
         "last": "clean" if config.get("set_alpha_to_one", True) else "first",
+        "karras": bool(config.get("use_karras_sigmas")),
     }
 
 
-def scheduler_to_hf(kind: str, prediction: str, spacing: str | None, last: str) -> dict:
-    """A `scheduler_config.json` for DDIM over a schedule of this kind (a key of `BETAS`) with its default ends."""
+def scheduler_to_hf(schedule: levels.Schedule, prediction: str, spacing: str | None, offset: int, last: str,
+                    karras: bool) -> dict:  # fmt: skip
+    """A `scheduler_config.json` for DDIM; the inverse of `scheduler_from_hf`.
+
+    Raises `UserError` for a schedule that is none of `BETAS` with its default ends, zero terminal SNR or not.
+    """
+    flat = bool(schedule.alpha[-1] == 0)
+    made = {kind: levels.zero_terminal_snr(make()) if flat else make() for kind, make in BETAS.items()}
+    kind = next((kind for kind, table in made.items() if torch.equal(table.alpha, schedule.alpha)), None)
+    if kind is None:
+        raise UserError("schedule", "rows of its own", "linear, scaled_linear or cosine rows with the default ends")
     ends = {"scaled_linear": (0.00085, 0.012), "linear": (1e-4, 0.02)}.get(kind, (1e-4, 0.02))
     return {
         "_class_name": "DDIMScheduler",
@@ -169,6 +204,8 @@ def scheduler_to_hf(kind: str, prediction: str, spacing: str | None, last: str) 
         "num_train_timesteps": 1000,
         "prediction_type": {ours: theirs for theirs, ours in PREDICTIONS.items()}[prediction],
         "set_alpha_to_one": last == "clean",
-        "steps_offset": 1,
+        "steps_offset": offset,
+        **({"rescale_betas_zero_snr": True} if flat else {}),
         **({"timestep_spacing": spacing} if spacing else {}),
+        **({"use_karras_sigmas": True} if karras else {}),
     }

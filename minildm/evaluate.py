@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from . import data, oracle
+from .clip import MiniCLIP
 from .files import UserError
 from .pipe import LatentDiffusion
 from .scenes import Scenes, captions, draw, place, render
 from .scenes.negatives import false_captions
 from .tasks import text2img
-from .text import MiniCLIP
 from .vae import VAE, FlatVAE, kl_divergence
 from .weights import load
 

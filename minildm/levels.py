@@ -96,6 +96,17 @@ def flow(steps: int = 1000, shift: float = 1.0) -> Schedule:
     return Schedule((sigma * steps).double(), 1 - sigma.double(), sigma.double(), shift)
 
 
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """The same table moved and stretched so that its last row is pure noise, alpha = 0, and its first stays.
+
+    Lin et al. 2023 (arXiv 2305.08891), algorithm 1. A network must have been trained on such rows, and to predict
+    something other than eps.
+    """
+    first, last = schedule.alpha[0], schedule.alpha[-1]
+    alpha = (schedule.alpha - last) * (first / (first - last))
+    return Schedule(schedule.t, alpha, (1 - alpha**2).sqrt())
+
+
 def _from_betas(betas: Tensor) -> Schedule:
     # The published tables were multiplied up in float32, and networks were trained on exactly those
     # numbers: make them the same way and widen only then.
@@ -165,6 +176,26 @@ def _flow_rows(table: list[Level], n: int, shift: float) -> list[Level]:
     points = [high + (low - high) * i / max(n - 1, 1) for i in range(n)]
     sigmas = [shift * u / (1 + (shift - 1) * u) for u in points]
     return [Level(sigma * len(table), 1 - sigma, sigma) for sigma in sigmas]
+
+
+def karras(schedule: Schedule, rows: Sequence[Level], rho: float = 7.0) -> list[Level]:
+    """As many rows between the same two ends, closer together where there is less noise.
+
+    Karras et al. 2022 (arXiv 2206.00364), eq. 5: sigma / alpha to the power 1 / rho falls in equal steps. The last
+    row, the end of the way, stays. Times in between are read off the table's log(sigma / alpha).
+    Raises UserError if a row is pure noise (alpha = 0).
+    """
+    *noisy, end = rescaled(rows)
+    table = (schedule.sigma / schedule.alpha).log()
+    high, low = noisy[0].sigma ** (1 / rho), noisy[-1].sigma ** (1 / rho)
+    found = []
+    for i in range(len(noisy)):
+        ratio = (high + (low - high) * i / max(len(noisy) - 1, 1)) ** rho
+        above = int(torch.searchsorted(table, math.log(ratio)).clamp(1, len(table) - 1))
+        share = (math.log(ratio) - table[above - 1]) / (table[above] - table[above - 1])
+        alpha = 1 / math.sqrt(1 + ratio**2)
+        found.append(Level(above - 1 + float(share.clamp(0, 1)), alpha, ratio * alpha))
+    return [*found, rows[-1]]
 
 
 def rescaled(rows: Sequence[Level]) -> list[Level]:

@@ -53,7 +53,7 @@ def is_original(names: object) -> bool:
     return any(name.startswith(tuple(PREFIXES)) for name in names)
 
 
-def parts(tensors: Tensors) -> dict[str, Tensors]:
+def parts(tensors: Tensors, what: str = "the file") -> dict[str, Tensors]:
     """An original file's tensors as ours: {"unet": {...}, "vae": {...}, "text_encoder": {...}, ...}.
 
     The autoencoder's 1x1 attention convolutions (c, c, 1, 1) become matrices (c, c); OpenCLIP's joined projection
@@ -71,7 +71,7 @@ def parts(tensors: Tensors) -> dict[str, Tensors]:
         else:
             found[PREFIXES[prefix]][name.removeprefix(prefix)] = tensor
     if strange:
-        raise UserError("names in the file", ", ".join(sorted(strange)), "only names of " + ", ".join(found))
+        raise UserError(f"names in {what}", ", ".join(sorted(strange)), "only names of " + ", ".join(found))
     rename = {"unet": _unet, "vae": _vae, "text_encoder": _text, "text_encoder_2": _text}
     return {part: dict(rename[part](some)) for part, some in found.items() if some}
 

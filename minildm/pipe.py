@@ -7,10 +7,15 @@ from torch import Tensor, nn
 
 from . import levels
 from .files import UserError
+from .layers import timestep_embedding
+from .unet import SINUSOIDS
 from .vae import sample_latent
 
 # How published samplers choose their rows where a model's scheduler configuration does not say.
-SPACING = {"ddim": "leading", "ddpm": "leading", "euler": "linspace", "heun": "linspace", "dpmpp_2m": "rounded"}
+SPACING = {
+    "ddim": "leading", "ddpm": "leading", "pndm": "leading", "euler": "linspace", "heun": "linspace",
+    "dpmpp_2m": "rounded",
+}  # fmt: skip
 
 
 class LatentDiffusion(nn.Module):
@@ -19,16 +24,20 @@ class LatentDiffusion(nn.Module):
     unet: `UNet`. vae: `VAE`, or None for a model of pixels. text: `Text`, or None for a model without prompts.
     schedule: `levels.Schedule` it was trained on. prediction: "eps", "v", "x0" or "flow". spacing and offset choose
     rows as `levels.pick` does, spacing None by the sampler's own custom; last is the row ddim and ddpm end on.
+    zeros_for_empty: guidance starts from zeros, not from the empty text. rescale: see `denoise.guided`.
+    karras: rows between the same ends spaced by `levels.karras`, for euler, heun and dpmpp_2m.
     The same class holds the lessons' tiny models and the published ones (Rombach et al. 2022, section 3).
     """
 
     def __init__(self, unet: nn.Module, vae: nn.Module | None = None, text: nn.Module | None = None, *,
                  schedule: levels.Schedule, prediction: str = "eps", spacing: str | None = None,
-                 offset: int = 1, last: str = "clean", size: int = 32):  # fmt: skip
+                 offset: int = 1, last: str = "clean", size: int = 32, zeros_for_empty: bool = False,
+                 rescale: float = 0.0, karras: bool = False):  # fmt: skip
         super().__init__()
         self.unet, self.vae, self.text = unet, vae, text
         self.schedule, self.prediction = schedule, prediction
         self.spacing, self.offset, self.last = spacing, offset, last
+        self.zeros_for_empty, self.rescale, self.karras = zeros_for_empty, rescale, karras
         self.size = size  # height and width of a picture, in pixels, where nobody asks for another
 
     @property
@@ -36,8 +45,17 @@ class LatentDiffusion(nn.Module):
         return self.unet.conv_in.weight.device
 
     @property
+    def factor(self) -> int:
+        """Pixels along one side of a latent's cell; 1 without an autoencoder."""
+        return 1 if self.vae is None else self.vae.config.downscale
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.unet.conv_in.weight.dtype
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        return self.vae.post_quant_conv.weight.dtype  # not always the U-Net's: SDXL's autoencoder overflows in float16
 
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None, draw: bool = False) -> Tensor:
         """Pixels (b, 3, h, w) in -1..1 -> latents (b, c, h/f, w/f) of about unit variance, as the U-Net sees them.
@@ -46,13 +64,13 @@ class LatentDiffusion(nn.Module):
         """
         if self.vae is None:
             return pixels
-        mean, logvar = self.vae.encode(pixels)
+        mean, logvar = self.vae.encode(pixels.to(self.vae_dtype))
         return (sample_latent(mean, logvar, generator) if draw else mean) * self.vae.config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (b, c, h/f, w/f) -> pixels (b, 3, h, w) in -1..1. The inverse scale of `encode`, then the decoder."""
         if self.vae is not None:
-            z = self.vae.decode(z.to(self.dtype) / self.vae.config.scaling_factor).to(z.dtype)
+            z = self.vae.decode(z.to(self.vae_dtype) / self.vae.config.scaling_factor).to(z.dtype)
         return z.clamp(-1, 1)
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
@@ -60,26 +78,55 @@ class LatentDiffusion(nn.Module):
 
         Raises `UserError` for a size that the autoencoder cannot halve as often as it has to.
         """
-        factor = 1 if self.vae is None else self.vae.config.downscale
+        factor, vae = self.factor, self.vae
         height, width = height or self.size, width or self.size
         for name, value in (("height", height), ("width", width)):
             if not isinstance(value, int) or value <= 0 or value % factor:
                 raise UserError(name, value, f"a positive multiple of {factor} pixels")
-        return self.unet.config.in_channels, height // factor, width // factor
+        # an inpainting U-Net takes in more channels than a latent has
+        channels = self.unet.config.in_channels if vae is None else vae.config.latent_channels
+        return channels, height // factor, width // factor
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], height: int | None = None, width: int | None = None) -> dict:
-        """Prompts -> the keyword arguments of the U-Net call: {"context": (b, n, d)}, or {} without a text tower."""
-        return {} if self.text is None else {"context": self.text(list(prompts))}
+        """Prompts -> the keyword arguments of the U-Net call: {"context": (b, n, d)}, or {} without a text tower.
+
+        A U-Net that asks for more (SDXL) gets {"added": (b, d)} too: the pooled state, and the sinusoids of what the
+        picture's size was, where it was cropped, and what size is wanted (Podell et al. 2023, section 2.2).
+        """
+        if self.text is None:
+            return {}
+        if self.unet.config.added_dim is None:
+            return {"context": self.text(list(prompts))}
+        context, pooled = self.text.both(list(prompts))
+        height, width = height or self.size, width or self.size
+        sizes = torch.tensor([height, width, 0, 0, height, width], device=context.device)
+        sines = timestep_embedding(sizes, SINUSOIDS).flatten().expand(len(pooled), -1)  # (b, 6 * SINUSOIDS)
+        return {"context": context, "added": torch.cat([pooled, sines.to(pooled.dtype)], dim=-1)}
+
+    @torch.no_grad()
+    def uncondition(self, count: int, height: int | None = None, width: int | None = None) -> dict:
+        """The same for `count` pictures of which nothing is said: the empty text, or zeros where `zeros_for_empty`."""
+        said = self.condition([""] * count, height, width)
+        if self.zeros_for_empty and said:
+            said["context"] = torch.zeros_like(said["context"])
+            if "added" in said:
+                pooled = self.unet.config.added_dim - 6 * SINUSOIDS
+                said["added"] = torch.cat([torch.zeros_like(said["added"][:, :pooled]), said["added"][:, pooled:]], -1)
+        return said
 
     def rows(self, steps: int, sampler: str) -> list[levels.Level]:
         """The steps + 1 rows that `sampler` goes through, noisiest first."""
         limit = len(self.schedule) - (sampler == "dpmpp_2m")
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= limit:
             raise UserError("steps", steps, f"a whole number from 1 to {limit}")
-        last = self.last if sampler in ("ddim", "ddpm") else "clean"
+        last = self.last if sampler in ("ddim", "ddpm", "pndm") else "clean"
         spacing = self.spacing or SPACING[sampler]
         if sampler != "dpmpp_2m":
-            return levels.pick(self.schedule, steps, spacing, self.offset, last)
+            rows = levels.pick(self.schedule, steps, spacing, self.offset, last)
+            return levels.karras(self.schedule, rows) if self.karras and sampler in ("euler", "heun") else rows
+        if self.karras:  # as published: between the ends of the table, told in whole timesteps
+            rows = levels.karras(self.schedule, levels.pick(self.schedule, steps, "linspace"))
+            return [row._replace(t=float(round(row.t))) for row in rows]
         rows = levels.pick(self.schedule, steps + 1, spacing, self.offset, last)
         return rows[:-2] + rows[-1:]  # as published: one step more, and the last one before the end left out

@@ -123,20 +123,13 @@ def check(recipe: Recipe) -> None:
             raise UserError(name, f"{len(text)} characters", f"at most {LONGEST}")
 
 
-def remarks(tokenizer: "CLIPTokenizer", prompt: str) -> list[str]:
-    """What a model will make of a prompt other than one might think: how much it does not read, what it never met.
+def strange_words(tokenizer: "CLIPTokenizer", prompt: str) -> str:
+    """The words of a prompt that no caption of the shapes world has, each with the nearest that some have.
 
-    Unknown words are only told of models of the shapes world, with the nearest that captions have.
+    Empty for a prompt without any, and for models of another world.
     """
-    found = []
-    tokens, kept = (n - 2 for n in (len(tokenizer(prompt, verbose=False).input_ids), tokenizer.model_max_length))
-    if tokens > kept:
-        found.append(f"only the first {kept} of {tokens} tokens are kept")
-    strange = scenes.unknown_words(prompt) if len(tokenizer) < OURS else []
-    if strange:
-        told = (f"{word!r} (nearest: {', '.join(near)})" if near else repr(word) for word, near in strange)
-        found.append(f"words that no caption has: {', '.join(told)}")
-    return found
+    found = scenes.unknown_words(prompt) if len(tokenizer) < OURS else []
+    return ", ".join(f"{word!r} (nearest: {', '.join(near)})" if near else repr(word) for word, near in found)
 
 
 def film(pipe: LatentDiffusion, recipe: Recipe) -> Iterator[Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import levels, scenes, text
+from .clip import Batch, MiniCLIP, clip_batch, clip_loss
 from .pipe import LatentDiffusion
 from .train import Loss, diffusion_loss, vae_loss
 from .unet import UNet, UNetConfig
@@ -139,12 +140,12 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
 DIGITS_VARIANCE = 0.1
 
 
-def contrast(batch: text.Batch) -> Callable[[nn.Module], float]:
+def contrast(batch: Batch) -> Callable[[nn.Module], float]:
     """The contrastive loss of this batch, as a check of a run."""
 
     @torch.no_grad()
     def check(clip: nn.Module) -> float:
-        return text.clip_loss(clip, batch).item()
+        return clip_loss(clip, batch).item()
 
     return check
 
@@ -159,16 +160,16 @@ def clip_run(batch: int = 128, negatives: int = 2, alone: int = 300, steps: int 
         for full in (False, True)
         for caption in scenes.captions(scenes.draw(20_000, seed=CLIP_SEED), seed=CLIP_SEED, full=full)
     ]
-    model = text.MiniCLIP(text.Text.tiny(text.train_tokenizer(said)))
-    check = contrast(text.clip_batch(CHECK_SEED, 0, 256, 4))
+    model = MiniCLIP(text.Text.tiny(text.train_tokenizer(said)))
+    check = contrast(clip_batch(CHECK_SEED, 0, 256, 4))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        return text.clip_loss(model, text.clip_batch(CLIP_SEED, step, batch, negatives if step >= alone else 0))
+        return clip_loss(model, clip_batch(CLIP_SEED, step, batch, negatives if step >= alone else 0))
 
     return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995)
 
 
-def relations_run(model: text.MiniCLIP, batch: int = 96, steps: int = 800) -> Run:
+def relations_run(model: MiniCLIP, batch: int = 96, steps: int = 800) -> Run:
     """A mini-CLIP once more, now with two scenes in three of two objects, and captions that have them exchanged.
 
     Among all other hard negatives these are too few to be worth learning: it came out of `clip_run` unable to tell
@@ -176,15 +177,15 @@ def relations_run(model: text.MiniCLIP, batch: int = 96, steps: int = 800) -> Ru
     """
     model.requires_grad_(True)
 
-    def pairs(seed: int, step: int, count: int) -> text.Batch:
-        two = text.clip_batch(seed, step, count - count // 3, 2, objects=2, mirrored=True)
-        one = text.clip_batch(seed, step, count // 3, 2, objects=1)
+    def pairs(seed: int, step: int, count: int) -> Batch:
+        two = clip_batch(seed, step, count - count // 3, 2, objects=2, mirrored=True)
+        one = clip_batch(seed, step, count // 3, 2, objects=1)
         return torch.cat([two[0], one[0]]), two[1] + one[1], two[2] + one[2]
 
     check = contrast(pairs(CHECK_SEED, 0, 240))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        return text.clip_loss(model, pairs(RELATIONS_SEED, step, batch))
+        return clip_loss(model, pairs(RELATIONS_SEED, step, batch))
 
     return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.98)
 

@@ -14,18 +14,31 @@ from .pipe import LatentDiffusion
 from .sample import SAMPLERS
 
 
-def prompted(pipe: LatentDiffusion, prompts: Sequence[str], negative: str | None, scale: float) -> Denoiser:
-    """The model's denoiser steered by `prompts`: classifier-free guidance away from `negative` (None: the empty text).
+def prompted(
+    pipe: LatentDiffusion,
+    prompts: Sequence[str],
+    negative: str | None,
+    scale: float,
+    height: int | None = None,
+    width: int | None = None,
+) -> Denoiser:
+    """The model's denoiser steered by `prompts`: classifier-free guidance away from `negative`, see `text2img`.
 
     Scale 1 needs no second network call and makes none. Pixel models answer within -1..1.
     """
 
-    def conditioned(texts: Sequence[str]) -> Denoiser:
-        return denoiser(pipe.unet, pipe.prediction, dtype=pipe.dtype, **pipe.condition(texts))
+    def conditioned(said: dict) -> Denoiser:
+        return denoiser(pipe.unet, pipe.prediction, dtype=pipe.dtype, **said)
 
-    denoise = conditioned(prompts)
+    n = len(prompts)
+    denoise = conditioned(pipe.condition(prompts, height, width))
     if pipe.text is not None and scale != 1:
-        denoise = guided(denoise, conditioned([negative or ""] * len(prompts)), scale)
+        plain = (
+            pipe.uncondition(n, height, width)
+            if negative is None
+            else pipe.condition([negative] * n, height, width)
+        )
+        denoise = guided(denoise, conditioned(plain), scale, pipe.rescale, pipe.prediction)
     return denoise if pipe.vae is not None else clamped(denoise, -1, 1)
 
 
@@ -54,12 +67,13 @@ def states(
     if noise is None:
         shape = (len(prompts), *pipe.latent_shape(height, width))
         noise = torch.randn(shape, generator=generator)  # on the CPU: a seed means the same start on every device
-    elif noise.ndim != 4 or noise.shape[1] != pipe.unet.config.in_channels:
-        raise UserError("noise", tuple(noise.shape), f"a shape (b, {pipe.unet.config.in_channels}, h, w)")
+    elif noise.ndim != 4 or noise.shape[1] != pipe.latent_shape()[0]:
+        raise UserError("noise", tuple(noise.shape), f"a shape (b, {pipe.latent_shape()[0]}, h, w)")
     if len(prompts) not in (1, len(noise)):
         raise UserError("prompts", len(prompts), f"one, or as many as the noise has pictures: {len(noise)}")
-    x = noise.to(pipe.device, torch.float32)
-    denoise = prompted(pipe, prompts * (len(x) // len(prompts)), negative, scale)
+    x = noise.to(pipe.device, torch.promote_types(pipe.dtype, torch.float32))  # half precision is the networks' alone
+    height, width = (side * pipe.factor for side in x.shape[2:])
+    denoise = prompted(pipe, prompts * (len(x) // len(prompts)), negative, scale, height, width)
     return _film(denoise, x, rows, sampler, generator)
 
 

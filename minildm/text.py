@@ -1,25 +1,22 @@
-"""From a prompt to hidden states: transformers' CLIP text model, with a tokenizer and a small CLIP of our own.
+"""From a prompt to hidden states: transformers' CLIP text model, with a tokenizer of our own or a published one.
 
 Nothing here is special to the small model: `Text` holds the published Stable Diffusion text encoder as well.
 """
 
 import json
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .files import UserError
-from .scenes import Scenes, captions, draw, render
-from .scenes.negatives import false_captions
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-Batch = tuple[Tensor, list[str], list[list[str]]]
 
 
 def train_tokenizer(texts: Iterable[str], length: int = 24) -> "CLIPTokenizer":
@@ -59,14 +56,18 @@ def train_tokenizer(texts: Iterable[str], length: int = 24) -> "CLIPTokenizer":
 class Text(nn.Module):
     """A tokenizer and a CLIP text model (Radford et al. 2021, section 2.4): prompts -> hidden states.
 
-    As in Stable Diffusion 1.x, what conditions the U-Net is the last layer's output after the final layer norm,
-    every prompt is padded to `tokenizer.model_max_length`, and padding is not masked.
+    What conditions the U-Net is the last layer's output after the final layer norm (Stable Diffusion 1.x and 2.x),
+    or with `penultimate` the output of the layer before it, as it is (SDXL). Every prompt is padded to
+    `tokenizer.model_max_length` with `pad`, by default the tokenizer's own padding; padding is not masked.
+    `projection`, a linear layer, is for the pooled state alone.
     """
 
-    def __init__(self, tokenizer: "CLIPTokenizer", model: "CLIPTextModel"):
+    def __init__(self, tokenizer: "CLIPTokenizer", model: "CLIPTextModel", pad: int | None = None,
+                 penultimate: bool = False, projection: nn.Linear | None = None):  # fmt: skip
         super().__init__()
-        self.tokenizer = tokenizer
-        self.model = model
+        self.tokenizer, self.model, self.text_projection = tokenizer, model, projection
+        self.pad = tokenizer.pad_token_id if pad is None else pad
+        self.penultimate = penultimate
 
     @classmethod
     def tiny(cls, tokenizer: "CLIPTokenizer", width: int = 128, layers: int = 4, heads: int = 4) -> "Text":
@@ -92,119 +93,70 @@ class Text(nn.Module):
         model.embeddings.token_embedding.weight.data *= 10
         return cls(tokenizer, model)
 
-    def ids(self, prompts: str | list[str], padding: str = "max_length") -> Tensor:
+    def ids(self, prompts: str | list[str], longest: bool = False) -> Tensor:
         """Token numbers (b, n) int64 of one prompt or b of them, start and end included, on the model's device.
 
-        Longer prompts are cut to n = `tokenizer.model_max_length` and shorter ones padded to it; with `padding`
-        "longest", only to the longest of these prompts.
+        Shorter prompts are padded to n = `tokenizer.model_max_length`, or with `longest` to the longest of these.
+        Of longer ones the end is cut off, with a warning that shows it.
         Raises `UserError` for anything but a string or a list of at least one string.
         """
         prompts = [prompts] if isinstance(prompts, str) else prompts
         if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
             raise UserError("prompt", prompts, "a string or a list of strings")
-        batch = self.tokenizer(list(prompts), padding=padding, truncation=True, return_tensors="pt")
-        return batch.input_ids.to(self.model.device)
+        prompts = [p.lower() for p in prompts]  # as the first CLIP: also what stands for a special token
+        rows = self.tokenizer(prompts, padding=False, truncation=False, verbose=False)["input_ids"]
+        most = self.tokenizer.model_max_length
+        for row in rows:
+            if len(row) > most:
+                lost = self.tokenizer.decode(row[most - 1 : -1])
+                warnings.warn(f"the prompt has room for {most - 2} tokens; cut off: {lost!r}", stacklevel=2)
+                del row[most - 1 : -1]  # and the end token stays
+        n = max(map(len, rows)) if longest else most
+        return torch.tensor([row + [self.pad] * (n - len(row)) for row in rows], device=self.model.device)
 
-    def encode_ids(self, ids: Tensor) -> Tensor:
-        """Token numbers (b, n) -> hidden states (b, n, d) after the final layer norm."""
-        return self.model(input_ids=ids).last_hidden_state
+    def encode_ids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token numbers (b, n) -> hidden states (b, n, d), and one (b, d) for the whole of each prompt.
+
+        The second is the state at the first end token, which has seen all words, after the final layer norm and
+        `projection`.
+        """
+        out = self.model(input_ids=ids, output_hidden_states=self.penultimate)
+        states = out.hidden_states[-2] if self.penultimate else out.last_hidden_state
+        return states, self.text_projection(out.pooler_output) if self.text_projection else out.pooler_output
 
     def forward(self, prompts: str | list[str]) -> Tensor:
         """One prompt or b of them -> hidden states (b, n, d). Raises `UserError` as `ids` does."""
+        return self.both(prompts)[0]
+
+    def both(self, prompts: str | list[str]) -> tuple[Tensor, Tensor]:
+        """One prompt or b of them -> hidden states (b, n, d) and pooled states (b, d), as `encode_ids` gives them."""
         return self.encode_ids(self.ids(prompts))
 
     def pooled(self, prompts: str | list[str]) -> Tensor:
-        """Prompts -> the hidden state (b, d) at each one's first end token, which has seen all its words."""
+        """Prompts -> the pooled state (b, d) alone."""
         # Attention looks back only: padding would cost time and change nothing.
-        return self.model(input_ids=self.ids(prompts, "longest")).pooler_output
+        return self.encode_ids(self.ids(prompts, longest=True))[1]
 
 
-class MiniCLIP(nn.Module):
-    """Pictures (b, 3, 32, 32) in -1..1 and prompts, both as unit vectors (b, d): near where the prompt is true.
+class TextPair(nn.Module):
+    """Two text towers side by side, as SDXL has them (Podell et al. 2023, section 2.1): states joined, (b, n, d1 + d2).
 
-    After Radford et al. 2021, section 2.3, with a small convolutional picture tower that keeps where things are.
+    The pooled state is the second one's.
     """
 
-    def __init__(self, text: Text, dim: int = 128, channels: int = 32):
+    def __init__(self, first: Text, second: Text):
         super().__init__()
-        self.text, self.dim, self.channels = text, dim, channels
-        c = channels
-        self.picture = nn.Sequential(  #                                                  (b, 3, 32, 32)
-            nn.Conv2d(3, c, 3, stride=2, padding=1),
-            nn.GroupNorm(8, c),
-            nn.SiLU(),
-            nn.Conv2d(c, 2 * c, 3, stride=2, padding=1),  #                               (b, 2c, 8, 8)
-            nn.GroupNorm(8, 2 * c),
-            nn.SiLU(),
-            nn.Conv2d(2 * c, 2 * c, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 2 * c),
-            nn.SiLU(),
-            nn.Flatten(),  #                                                              (b, 32c)
-            nn.Linear(32 * c, 8 * c),
-            nn.LayerNorm(8 * c),
-            nn.SiLU(),
-            nn.Linear(8 * c, dim),
-        )
-        self.project = nn.Linear(text.model.config.hidden_size, dim, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.first, self.second = first, second
 
     @property
-    def scale(self) -> Tensor:
-        """What the cosines are multiplied by, at most 100 (Radford et al. 2021, section 2.5)."""
-        return self.log_scale.exp().clamp(max=100)
+    def tokenizer(self) -> "CLIPTokenizer":
+        return self.first.tokenizer
 
-    def pictures(self, x: Tensor) -> Tensor:
-        """Pictures (b, 3, 32, 32) in -1..1 -> unit vectors (b, d)."""
-        return F.normalize(self.picture(x), dim=-1)
+    def forward(self, prompts: str | list[str]) -> Tensor:
+        """One prompt or b of them -> hidden states (b, n, d1 + d2). Raises `UserError` as `Text.ids` does."""
+        return self.both(prompts)[0]
 
-    def prompts(self, texts: str | list[str]) -> Tensor:
-        """Prompts -> unit vectors (b, d)."""
-        return F.normalize(self.project(self.text.pooled(texts)), dim=-1)
-
-    def similarity(self, x: Tensor, texts: str | list[str]) -> Tensor:
-        """Cosines of every picture with every prompt: (b, 3, 32, 32) and m prompts -> (b, m), in -1..1."""
-        return self.pictures(x) @ self.prompts(texts).T
-
-
-def contrastive_loss(pictures: Tensor, texts: Tensor, scale: Tensor, negatives: Tensor | None = None) -> Tensor:
-    """Symmetric cross-entropy of which text belongs to which picture: unit vectors (b, d) twice -> scalar, in nats.
-
-    Radford et al. 2021, figure 3. `negatives` (b, k, d) are more texts that are false of their own picture; they
-    join that picture's choice among the texts, where there are then b + k.
-    """
-    logits = scale * pictures @ texts.T  #                                                (b, b)
-    truth = torch.arange(len(logits), device=logits.device)
-    of_picture = logits
-    if negatives is not None:
-        hard = scale * torch.einsum("bd,bkd->bk", pictures, negatives)
-        of_picture = torch.cat([logits, hard], 1)  #                                      (b, b + k)
-    return (F.cross_entropy(of_picture, truth) + F.cross_entropy(logits.T, truth)) / 2
-
-
-def clip_batch(
-    seed: int, step: int, batch: int = 128, negatives: int = 2, objects: int | None = None, mirrored: bool = False
-) -> Batch:
-    """Batch number `step` of a run: pictures (b, 3, 32, 32), b captions, and of each, captions that are false of it.
-
-    Half of the captions name everything, half leave things out. No held-out pair, no held-out sentence form.
-    `objects`, 1 or 2 in each scene (None: both kinds); `mirrored`, see `scenes.negatives.hard_negatives`.
-    """
-    start = step * batch
-    scenes = draw(batch, seed, start, objects)
-    texts, false = [], []
-    for full, half in ((True, slice(0, batch // 2)), (False, slice(batch // 2, batch))):
-        part: Scenes = scenes[half]
-        texts += captions(part, seed, start + half.start, full)
-        if negatives:
-            false += false_captions(part, seed, start + half.start, full, negatives, mirrored)
-    return render(scenes), texts, false
-
-
-def clip_loss(model: MiniCLIP, batch: Batch) -> Tensor:
-    """The contrastive loss of a batch from `clip_batch`, on the model's device."""
-    pictures, texts, false = batch
-    b = len(texts)
-    vectors = model.prompts(texts + [text for row in false for text in row])
-    images = model.pictures(pictures.to(model.log_scale.device))
-    hard = vectors[b:].unflatten(0, (b, -1)) if false else None
-    return contrastive_loss(images, vectors[:b], model.scale, hard)
+    def both(self, prompts: str | list[str]) -> tuple[Tensor, Tensor]:
+        """One prompt or b of them -> hidden states (b, n, d1 + d2) and the second tower's pooled state (b, d)."""
+        states, pooled = self.second.both(prompts)
+        return torch.cat([self.first(prompts), states], dim=-1), pooled

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .files import UserError
 from .layers import Attention, Downsample, ResnetBlock, TimestepEmbedding, Upsample, timestep_embedding
 
+SINUSOIDS = 256  # of each of the six numbers that SDXL's sizes are
 EPS = 1e-5  # GroupNorms of resnets and output; the one at the head of a transformer has 1e-6
 
 
@@ -26,6 +27,7 @@ class UNetConfig:
     context_dim: int | None = 768  # width of the text states; None leaves the cross-attention out
     linear_projection: bool = False  # SD 1.x enters and leaves a transformer by 1x1 convolutions
     norm_num_groups: int = 32
+    added_dim: int | None = None  # width of what SDXL adds to the time embedding: pooled text and sizes
 
     def __post_init__(self):
         levels = len(self.block_out_channels)
@@ -195,21 +197,30 @@ class UNet(nn.Module):
         c, levels = config.block_out_channels, len(config.block_out_channels)
         self.conv_in = nn.Conv2d(config.in_channels, c[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(c[0], 4 * c[0])
+        if config.added_dim is not None:
+            self.add_embedding = TimestepEmbedding(config.added_dim, 4 * c[0])
         self.down_blocks = nn.ModuleList(DownBlock(i, config) for i in range(levels))
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList(UpBlock(i, config) for i in reversed(range(levels)))
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, c[0], eps=EPS)
         self.conv_out = nn.Conv2d(c[0], config.out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, context: Tensor | None = None, added: Tensor | None = None
+    ) -> Tensor:
         """Predict from x (b, c, h, w), timesteps t (b,) and text states (b, n, context_dim): (b, c_out, h, w).
 
-        Raises `UserError` where a context is missing, or given to a network that has no cross-attention.
+        added: (b, added_dim), for networks that want it (Podell et al. 2023, section 2.2).
+        Raises `UserError` where context or added is missing, or given to a network that has no use for it.
         """
-        if (context is None) != (self.config.context_dim is None):
-            wanted = "None" if self.config.context_dim is None else f"states (b, n, {self.config.context_dim})"
-            raise UserError("context", None if context is None else tuple(context.shape), wanted)
-        time = self.time_embedding(timestep_embedding(t, self.config.block_out_channels[0]).to(x.dtype))  # (b, d)
+        config = self.config
+        for name, value, dim in (("context", context, config.context_dim), ("added", added, config.added_dim)):
+            if (value is None) != (dim is None):
+                wanted = "None" if dim is None else f"a tensor whose last dimension is {dim}"
+                raise UserError(name, None if value is None else tuple(value.shape), wanted)
+        time = self.time_embedding(timestep_embedding(t, config.block_out_channels[0]).to(x.dtype))  # (b, d)
+        if added is not None:
+            time = time + self.add_embedding(added.to(x.dtype))
         x = self.conv_in(x)  #                                                            (b, c0, h, w)
         skips = [x]
         for block in self.down_blocks:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 import tiny
 import torch
@@ -186,9 +187,12 @@ def test_unknown_words_are_named_with_the_nearest_known(model, tmp_path):
     assert (tmp_path / "a.png").exists()
 
 
+WARNING = f"warning: the prompt has room for 22 tokens; cut off: '{'red circle ' * 8}red circle'\n"
+
+
 def test_a_long_prompt_is_cut_with_a_warning(model, tmp_path):
     images = []
-    for count, warning in ((20, "warning: prompt: only the first 22 of 40 tokens are kept\n"), (11, "")):
+    for count, warning in ((20, WARNING), (11, "")):
         out = tmp_path / f"{count}.png"
         prompt = " ".join(["red circle"] * count)
         done = works("picture", prompt, "--model", model, "--out", out, "--steps", 1, "--count", 1)
@@ -201,10 +205,23 @@ def test_words_are_not_judged_for_a_model_of_another_world():
     from transformers import CLIPTokenizer
 
     ours = tiny.text().tokenizer
-    assert pngs.remarks(ours, "a zebra") and not pngs.remarks(ours, PROMPT)
+    assert pngs.strange_words(ours, "a zebra") and not pngs.strange_words(ours, PROMPT)
     vocab = {f"word{i}</w>": i for i in range(6000)} | {"<|startoftext|>": 6000, "<|endoftext|>": 6001}
     other = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
-    assert not any("no caption" in remark for remark in pngs.remarks(other, "a zebra"))
+    assert not pngs.strange_words(other, "a zebra")
+
+
+def test_inspect_tells_what_a_file_and_a_folder_hold(model, tmp_path):
+    single = published.save_single(published.pipe("sdxl"), "sdxl", tmp_path / "xl.safetensors", torch.float16)
+    told = works("inspect", single).stdout
+    for word in ("xl.safetensors", "original layout", "float16", "unet", "text_encoder_2", "3 levels"):
+        assert word in told
+    pipe = weights.load(model)
+    told = works("inspect", model).stdout
+    total = sum(p.numel() for p in pipe.parameters())
+    assert f"{total:,} parameters" in told and "float32" in told and "diffusers layout" in told
+    told = works("inspect", Path(model) / "vae" / "diffusion_pytorch_model.safetensors").stdout
+    assert "an autoencoder" in told and f"{sum(p.numel() for p in pipe.vae.parameters()):,}" in told
 
 
 # --- mistakes
@@ -230,7 +247,7 @@ def test_words_are_not_judged_for_a_model_of_another_world():
         (["picture", PROMPT, "--count", "0"], "'--count': got '0'"),
         (["picture", PROMPT, "--out", "a.jpg"], "out: got 'a.jpg'; expected a name that ends in .png"),
         (["picture", PROMPT, "--colour", "red"], "--colour"),
-        (["picture", PROMPT, "--model", "nowhere"], "model: got 'nowhere'; expected a folder, or one of"),
+        (["picture", PROMPT, "--model", "nowhere"], "model: got 'nowhere'; expected a folder or file, one of"),
         (["paint", PROMPT], "paint"),
     ],
 )
@@ -413,7 +430,7 @@ def test_no_caption_of_the_shapes_world_is_warned_of():
     tokenizer = tiny.text().tokenizer
     drawn = scenes.draw(300, seed=5)
     for prompt in scenes.captions(drawn, full=True) + scenes.captions(drawn, full=True, forms="held_out"):
-        assert pngs.remarks(tokenizer, prompt) == [], prompt
+        assert not pngs.strange_words(tokenizer, prompt), prompt
 
 
 def test_a_bar_appears_only_after_a_while(picture, model, tmp_path, monkeypatch):

@@ -8,11 +8,11 @@ import tiny
 import torch
 
 from minildm import evaluate, oracle, recipes, runs, scenes
+from minildm.clip import MiniCLIP
 from minildm.files import UserError
 from minildm.pipe import LatentDiffusion
 from minildm.scenes.captions import split
 from minildm.scenes.words import SIZE_WORDS
-from minildm.text import MiniCLIP
 from minildm.unet import UNet
 from minildm.vae import VAE, FlatVAE
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from minildm import scenes
+from minildm.clip import MiniCLIP, clip_batch, clip_loss, contrastive_loss
 from minildm.files import UserError
 from minildm.scenes import negatives
-from minildm.text import MiniCLIP, Text, clip_batch, clip_loss, contrastive_loss, train_tokenizer
+from minildm.text import Text, train_tokenizer
 
 
 def _captions(n=4000):
@@ -101,17 +102,25 @@ def test_hidden_states_of_prompts(text, tokenizer):
     torch.testing.assert_close(text(prompts[0])[0], states[0])
     ids = text.ids(prompts)
     assert ids[0, 5:].unique().tolist() == [tokenizer.pad_token_id]
-    torch.testing.assert_close(text.encode_ids(ids), inner(input_ids=ids).last_hidden_state)
-    assert text("a red circle " * 30).shape == (1, 24, 32)
+    torch.testing.assert_close(text.encode_ids(ids)[0], inner(input_ids=ids).last_hidden_state)
     assert text("").isfinite().all()
 
 
 def test_pooled_is_the_state_at_the_first_end(text, tokenizer):
-    prompts = ["a red circle", "", "a large blue star above a ring", "a red circle " * 30]
+    prompts = ["a red circle", "", "a large blue star above a ring"]
     states, ids = text(prompts), text.ids(prompts)
     ends = [row.index(tokenizer.eos_token_id) for row in ids.tolist()]
-    assert ends == [4, 1, 8, 23]
-    torch.testing.assert_close(text.pooled(prompts), states[range(4), ends], atol=1e-5, rtol=1e-5)
+    assert ends == [4, 1, 8]
+    torch.testing.assert_close(text.pooled(prompts), states[range(3), ends], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(text.pooled(prompts), text.both(prompts)[1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_prompt_too_long_is_cut_and_the_warning_shows_where(text, tokenizer):
+    with pytest.warns(UserWarning, match=r"room for 22 tokens; cut off: 'red circle a'"):
+        ids = text.ids(["a red circle " * 8 + "a", "a star"])
+    with pytest.warns(UserWarning):
+        pass_on = text("a red circle " * 30)
+    assert ids.shape == (2, 24) and ids[0, -1] == tokenizer.eos_token_id and pass_on.shape == (1, 24, 32)
 
 
 def test_what_follows_the_end_is_padding_that_sees_it(text):

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minildm import configs, levels, runs, tasks, weights
+from minildm.clip import MiniCLIP
 from minildm.files import UserError, sha256
 from minildm.pipe import LatentDiffusion
-from minildm.text import MiniCLIP
 from minildm.unet import UNet, UNetConfig
 from minildm.vae import VAE, FlatVAE, VAEConfig
 
@@ -183,7 +183,7 @@ def test_a_tokenizer_must_be_there_and_whole(saved):
     with refuses("model"):
         weights.load(saved)
     path.unlink()
-    with refuses("tokenizer.json", "no such file"):
+    with refuses("tokenizer", "no such files", "vocab.json and merges.txt, or tokenizer.json"):
         weights.load(saved)
 
 
@@ -212,7 +212,7 @@ def test_folders_that_are_no_model_are_refused(tmp_path):
 def shipped(saved, monkeypatch):
     hashes = {path.relative_to(saved).as_posix(): sha256(path) for path in saved.rglob("*") if path.is_file()}
     (saved.parent / "manifest.json").write_text(json.dumps({"models": {"model": {"sha256": hashes}}}), encoding="utf-8")
-    monkeypatch.setattr(weights, "SHIPPED", saved.parent)
+    monkeypatch.setattr(weights.places, "SHIPPED", saved.parent)
     return saved
 
 
@@ -253,9 +253,9 @@ def test_the_fingerprint_covers_the_parts_that_a_model_shares(saved, tmp_path):
         shutil.rmtree(child / part)
     edit(child / "model_index.json", parts_of=os.path.relpath(saved, child))
     before = weights.fingerprint(child)
-    tensors = load_file(saved / "vae" / weights.WEIGHTS)
+    tensors = load_file(saved / "vae" / "diffusion_pytorch_model.safetensors")
     tensors["decoder.conv_out.bias"] += 1e-6
-    save_file(tensors, saved / "vae" / weights.WEIGHTS)
+    save_file(tensors, saved / "vae" / "diffusion_pytorch_model.safetensors")
     assert weights.fingerprint(child) != before
 
 
@@ -273,7 +273,7 @@ def test_published_configs_are_our_defaults(published):
     assert configs.vae_from_hf(published["vae"]) == VAEConfig()
     ours = configs.scheduler_from_hf(published["scheduler"])
     assert torch.equal(ours.pop("schedule").alpha, levels.scaled_linear().alpha)
-    assert ours == {"prediction": "eps", "spacing": None, "last": "first"}
+    assert ours == {"prediction": "eps", "spacing": None, "offset": 1, "last": "first", "karras": False}
 
 
 @pytest.mark.parametrize(
@@ -291,10 +291,14 @@ def test_vae_configs_survive_the_format(config):
 @pytest.mark.parametrize("kind", ["scaled_linear", "linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 def test_scheduler_configs_survive_the_format(kind, prediction):
-    for spacing, last in ((None, "first"), ("trailing", "clean")):
-        back = configs.scheduler_from_hf(configs.scheduler_to_hf(kind, prediction, spacing, last))
-        assert torch.equal(back.pop("schedule").alpha, configs.BETAS[kind]().alpha)
-        assert back == {"prediction": prediction, "spacing": spacing, "last": last}
+    table = configs.BETAS[kind]()
+    for schedule in (table, levels.zero_terminal_snr(table)):
+        for spacing, offset, last, karras in ((None, 1, "first", False), ("trailing", 0, "clean", True)):
+            config = configs.scheduler_to_hf(schedule, prediction, spacing, offset, last, karras)
+            back = configs.scheduler_from_hf(json.loads(json.dumps(config)))
+            assert torch.equal(back.pop("schedule").alpha, schedule.alpha)
+            told = {"prediction": prediction, "spacing": spacing, "offset": offset, "last": last, "karras": karras}
+            assert back == told
 
 
 @pytest.mark.parametrize(
@@ -316,8 +320,6 @@ def test_scheduler_configs_survive_the_format(kind, prediction):
         ("scheduler", {"beta_schedule": "sigmoid"}),
         ("scheduler", {"prediction_type": "flow"}),
         ("scheduler", {"num_train_timesteps": 100}),
-        ("scheduler", {"rescale_betas_zero_snr": True}),
-        ("scheduler", {"steps_offset": 0}),
     ],
 )
 def test_features_that_are_not_built_are_refused_by_name(published, part, changes):

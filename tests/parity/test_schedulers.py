@@ -20,12 +20,13 @@ from diffusers.schedulers import (
     scheduling_flow_match_euler_discrete,
     scheduling_flow_match_heun_discrete,
     scheduling_heun_discrete,
+    scheduling_pndm,
 )
 
 from minildm import levels
 from minildm.denoise import denoiser
-from minildm.levels import pick, rescaled
-from minildm.sample import ddim, ddpm, dpmpp_2m, euler, heun
+from minildm.levels import karras, pick, rescaled, zero_terminal_snr
+from minildm.sample import ddim, ddpm, dpmpp_2m, euler, heun, pndm
 
 # Inside diffusers: np.array(tensor) with recent numpy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -261,6 +262,46 @@ def test_dpmpp_2m(table, prediction, spacing, offset, n):
         rows = pick(schedule, n + 1, "rounded" if spacing == "linspace" else spacing, offset)
         del rows[-2]
     agree(dpmpp_2m(denoiser(network, prediction), noise(), rows), theirs[1:])
+
+
+@each_table
+@pytest.mark.parametrize("last", ["clean", "first"])
+@pytest.mark.parametrize(("n", "offset"), [(1, 1), (2, 1), (3, 1), (4, 0), (10, 1), (50, 1)])
+def test_pndm(table, last, n, offset):
+    schedule, config = BETAS[table]
+    reference = make(
+        "PNDMScheduler", **config, skip_prk_steps=True, set_alpha_to_one=last == "clean", steps_offset=offset
+    )
+    theirs = walk(scheduling_pndm, reference, n)
+    assert len(theirs) == (n + 2 if n > 1 else 2)  # two calls in the first step
+    rows = pick(schedule, n, "leading", offset, last)
+    agree(pndm(denoiser(network, "eps"), noise(), rows), theirs[1:] if n == 1 else theirs[2:])
+
+
+# The reference holds these in float32; the states keep that error.
+@pytest.mark.parametrize("n", [5, 20])
+@pytest.mark.parametrize("spacing, offset", [("linspace", 0), ("leading", 1)])
+def test_karras_spacing(n, spacing, offset):
+    schedule, config = BETAS["scaled_linear"]
+    more = {"use_karras_sigmas": True, "timestep_spacing": spacing, "steps_offset": offset}
+    reference = make("EulerDiscreteScheduler", **config, **more)
+    theirs = walk(scheduling_euler_discrete, reference, n)
+    rows = karras(schedule, pick(schedule, n, spacing, offset))
+    np.testing.assert_allclose([row.sigma for row in rescaled(rows)][:-1], reference.sigmas[:-1], rtol=1e-5)
+    np.testing.assert_allclose([row.t for row in rows][:-1], reference.timesteps, rtol=1e-5, atol=1e-4)
+    agree(euler(denoiser(network, "eps"), theirs[0], rescaled(rows)), theirs[1:], tolerance=1e-5)
+
+
+@pytest.mark.parametrize("table", ["linear", "scaled_linear"])
+def test_zero_terminal_snr(table):
+    schedule, config = BETAS[table]
+    more = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    reference = make("DDIMScheduler", **config, **more, clip_sample=False)
+    flat = zero_terminal_snr(schedule)
+    assert flat.alpha[-1] == 0 and flat.sigma[-1] == 1
+    np.testing.assert_allclose(flat.alpha**2, reference.alphas_cumprod, atol=1e-6)  # made in float32 there
+    theirs = walk(scheduling_ddim, reference, 10)
+    agree(ddim(denoiser(network, "v"), noise(), pick(flat, 10, "trailing")), theirs[1:], tolerance=1e-5)
 
 
 def walk_flow(module, scheduler, n):

