@@ -1,6 +1,7 @@
 """The parts of a diffusion model held together: `LatentDiffusion`. It samples nothing and opens no files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,34 @@ class LatentDiffusion(nn.Module):
         self.schedule, self.prediction = schedule, prediction
         self.spacing, self.offset, self.last = spacing, offset, last
         self.zeros_for_empty, self.rescale, self.karras = zeros_for_empty, rescale, karras
+        self.strip: int | None = None  # `decode` so many rows of latents at a time: see `strips`
+        self.offloaded: torch.device | None = None
         self.size = size  # height and width of a picture, in pixels, where nobody asks for another
 
     @property
     def device(self) -> torch.device:
-        return self.unet.conv_in.weight.device
+        return self.offloaded or self.unet.conv_in.weight.device
+
+    def offload(self, device: torch.device | str) -> "LatentDiffusion":
+        """Keep every part on the CPU and bring it to `device` for its own stage only; returns self.
+
+        The largest part decides how much memory it takes there, not their sum.
+        """
+        self.to("cpu")
+        self.offloaded = torch.device(device)
+        return self
+
+    @contextmanager
+    def at_work(self, part: nn.Module) -> Iterator[None]:
+        """While this lasts, a part of an offloaded pipeline lies where it computes."""
+        if self.offloaded is None:
+            yield
+            return
+        part.to(self.offloaded)
+        try:
+            yield
+        finally:
+            part.to("cpu")
 
     @property
     def factor(self) -> int:
@@ -64,13 +88,16 @@ class LatentDiffusion(nn.Module):
         """
         if self.vae is None:
             return pixels
-        mean, logvar = self.vae.encode(pixels.to(self.vae_dtype))
+        with self.at_work(self.vae):
+            mean, logvar = self.vae.encode(pixels.to(self.device, self.vae_dtype))
         return (sample_latent(mean, logvar, generator) if draw else mean) * self.vae.config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (b, c, h/f, w/f) -> pixels (b, 3, h, w) in -1..1. The inverse scale of `encode`, then the decoder."""
         if self.vae is not None:
-            z = self.vae.decode(z.to(self.vae_dtype) / self.vae.config.scaling_factor).to(z.dtype)
+            scaled = z.to(self.device, self.vae_dtype) / self.vae.config.scaling_factor
+            with self.at_work(self.vae):
+                z = self.vae.decode(scaled, self.strip).to(z.dtype)
         return z.clamp(-1, 1)
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
@@ -96,9 +123,10 @@ class LatentDiffusion(nn.Module):
         """
         if self.text is None:
             return {}
+        with self.at_work(self.text):
+            context, pooled = self.text.both(list(prompts))
         if self.unet.config.added_dim is None:
-            return {"context": self.text(list(prompts))}
-        context, pooled = self.text.both(list(prompts))
+            return {"context": context}
         height, width = height or self.size, width or self.size
         sizes = torch.tensor([height, width, 0, 0, height, width], device=context.device)
         sines = timestep_embedding(sizes, SINUSOIDS).flatten().expand(len(pooled), -1)  # (b, 6 * SINUSOIDS)

@@ -214,8 +214,7 @@ def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config
     """
     model = UNet(config)
     pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing").to(device)
-    with torch.no_grad():
-        empty = words([""]) if words else None
+    empty, noisy = (words([""]).detach(), noisy) if words else (None, 0.0)
 
     @lru_cache(maxsize=2)  # of the run, and of its check
     @torch.no_grad()
@@ -234,8 +233,7 @@ def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config
         order = torch.randperm(POOL * batch, generator=torch.Generator().manual_seed(step // POOL))
         some = order[step % POOL * batch :][:batch].to(x0.device)
         condition = untold({name: value[some] for name, value in condition.items()}, generator)
-        more = noisy if words else 0.0
-        return diffusion_loss(model, x0[some], pipe.schedule, pipe.prediction, generator, more, **condition).mean()
+        return diffusion_loss(model, x0[some], pipe.schedule, pipe.prediction, generator, noisy, **condition).mean()
 
     @torch.no_grad()
     def check(unet: nn.Module) -> float:

@@ -74,7 +74,7 @@ def states(
     x = noise.to(pipe.device, torch.promote_types(pipe.dtype, torch.float32))  # half precision is the networks' alone
     height, width = (side * pipe.factor for side in x.shape[2:])
     denoise = prompted(pipe, prompts * (len(x) // len(prompts)), negative, scale, height, width)
-    return _film(denoise, x, rows, sampler, generator)
+    return _film(pipe, denoise, x, rows, sampler, generator)
 
 
 @torch.no_grad()
@@ -103,15 +103,16 @@ def text2img(
     return pipe.decode(last)
 
 
-def _film(denoise, x, rows, sampler, generator):
+def _film(pipe, denoise, x, rows, sampler, generator):
     """The start and every state after it, all in the frame of `rows`."""
     yield x
     frame = rows
     if sampler == "heun":  # its numbers depend on the frame, and published ones are of this one
         x, frame = x / rows[0].alpha, rescaled(rows)
-    after = SAMPLERS[sampler](denoise, x, frame, generator=generator)
-    for row, own, state in zip(rows[1:], frame[1:], after, strict=True):
-        yield state * (row.alpha / own.alpha)
+    with pipe.at_work(pipe.unet):
+        after = SAMPLERS[sampler](denoise, x, frame, generator=generator)
+        for row, own, state in zip(rows[1:], frame[1:], after, strict=True):
+            yield state * (row.alpha / own.alpha)
 
 
 def _prompts(prompt: str | Sequence[str]) -> list[str]:

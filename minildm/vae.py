@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import strips
 from .layers import Attention, Downsample, ResnetBlock, Upsample
 
 EPS = 1e-6  # every GroupNorm of the published VAE, unlike the U-Net's 1e-5
@@ -115,8 +116,12 @@ class Decoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
         self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, rows: int | None = None) -> Tensor:
         x = self.mid_block(self.conv_in(z))  #                                            (b, c, h/f, w/f)
+        return strips.enlarge(self, x, rows) if rows else self.enlarge(x)
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """The middle's map (b, c, h/f, w/f) -> pixels (b, 3, h, w): where nearly all memory goes."""
         for block in self.up_blocks:
             x = block(x)
         return self.conv_out(F.silu(self.conv_norm_out(x)))  #                            (b, 3, h, w)
@@ -142,9 +147,12 @@ class VAE(nn.Module):
         mean, logvar = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)  # the published bounds: exp never overflows
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents (b, latent_channels, h/f, w/f) -> pixels (b, 3, h, w), near -1..1 but not clamped."""
-        return self.decoder(self.post_quant_conv(z))
+    def decode(self, z: Tensor, rows: int | None = None) -> Tensor:
+        """Latents (b, latent_channels, h/f, w/f) -> pixels (b, 3, h, w), near -1..1 but not clamped.
+
+        With `rows`, so many rows of latents at a time (see `strips`): the same picture with less memory.
+        """
+        return self.decoder(self.post_quant_conv(z), rows)
 
 
 class FlatVAE(nn.Module):

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import tiny
 import torch
 
 from minildm import levels, tasks
@@ -94,3 +95,23 @@ def test_a_pixel_model_without_prompts():
     pipe = LatentDiffusion(unet, schedule=levels.linear(), prediction="eps", size=16)
     made = tasks.text2img(pipe, steps=3, generator=torch.Generator())
     assert made.shape == (1, 3, 16, 16) and made.abs().max() <= 1
+
+
+def test_an_offloaded_model_draws_the_same_and_each_part_comes_and_goes(monkeypatch):
+    """Moves are watched on the CPU: each part goes to work once for its own stage, and home again."""
+    moves = []
+    model = tiny.pipe()
+    before = tasks.text2img(model, "a red circle", steps=3, noise=torch.ones(1, 4, 8, 8))
+    names = {id(model.text): "text", id(model.unet): "unet", id(model.vae): "vae"}
+    real = torch.nn.Module.to
+    model.offload("cpu")
+
+    def to(self, *args, **kw):
+        moves.append((names[id(self)], str(args[0])))
+        return real(self, *args, **kw)
+
+    for part in (model.text, model.unet, model.vae):
+        monkeypatch.setattr(part, "to", to.__get__(part), raising=False)
+    after = tasks.text2img(model, "a red circle", steps=3, noise=torch.ones(1, 4, 8, 8))
+    torch.testing.assert_close(after, before)
+    assert [name for name, _ in moves] == ["text"] * 4 + ["unet"] * 2 + ["vae"] * 2  # the prompt and the empty text
