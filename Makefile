@@ -12,7 +12,7 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint notebooks checkpoints parity lab-environment test-environment
+.PHONY: help lab test quick lint notebooks checkpoints parity real lab-environment test-environment
 
 help:  ## show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F': +' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -29,8 +29,11 @@ quick: test-environment  ## lint and the fast tests, no notebooks, in at most 3 
 lint: test-environment  ## ruff
 	$(VENV) -m ruff check
 
+real: test-environment  ## published weights here and in diffusers (WEIGHTS=folder, or WEIGHTS=file CONFIG=folder)
+	$(VENV) tools/real.py "$(WEIGHTS)" $(if $(CONFIG),--config "$(CONFIG)") $(if $(SIZE),--size $(SIZE))
+
 parity: test-environment  ## our networks, samplers and files against diffusers
-	$(VENV) -m pytest tests/parity
+	$(VENV) -m pytest tests/parity tests/test_published.py tests/test_planted_faults.py
 
 notebooks: test-environment  ## build and run the lessons whose source changed (NOTEBOOK_ARGS="--only 00 --force")
 	$(VENV) tools/notebooks.py $(NOTEBOOK_ARGS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -209,6 +210,16 @@ def test_words_are_not_judged_for_a_model_of_another_world():
     vocab = {f"word{i}</w>": i for i in range(6000)} | {"<|startoftext|>": 6000, "<|endoftext|>": 6001}
     other = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
     assert not pngs.strange_words(other, "a zebra")
+
+
+def test_parts_that_are_not_used_are_told_of_once(model, tmp_path):
+    """Whether their files are there or not; and never a word that could be taken for a promise of safety."""
+    folder = shutil.copytree(model, tmp_path / "copy")
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    done = works("picture", PROMPT, "--model", folder, "--out", tmp_path / "a.png", "--steps", 1, "--count", 2)
+    assert done.stderr == "warning: safety_checker: not used here; nothing checks what the model draws\n"
 
 
 def test_inspect_tells_what_a_file_and_a_folder_hold(model, tmp_path):

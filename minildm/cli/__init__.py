@@ -187,9 +187,12 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str
 
     pngs.check(recipe)
     name = source or recipe["model"]
-    found = weights.fingerprint(weights.locate(name))
+    folder = weights.locate(name)
+    found = weights.fingerprint(folder)
     if recipe["hash"] not in ("", found):
         raise UserError(f"hash of model {name}", found, f"{recipe['hash']}, as in the recipe")
+    if left := weights.unused(folder):
+        warn(f"{', '.join(left)}: not used here; nothing checks what the model draws")
     pipe = _loaded(name)
     if not isinstance(pipe, LatentDiffusion) or pipe.text is None:
         got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")

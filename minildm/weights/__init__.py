@@ -19,11 +19,11 @@ from ..unet import UNet
 from ..vae import VAE, FlatVAE
 from . import archive, towers
 from .inspecting import inspect
-from .places import SHIPPED, fingerprint, locate, manifest, shipped
+from .places import SHIPPED, fingerprint, locate, manifest, shipped, unused
 from .saving import save
 from .single import Plan, plan_from_folder, plan_from_shapes
 
-__all__ = ["SHIPPED", "fingerprint", "inspect", "load", "locate", "manifest", "save", "shipped"]
+__all__ = ["SHIPPED", "fingerprint", "inspect", "load", "locate", "manifest", "save", "shipped", "unused"]
 
 WEIGHTS = "diffusion_pytorch_model"
 TEXTS = ("text_encoder", "text_encoder_2")

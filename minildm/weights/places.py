@@ -8,6 +8,7 @@ from .. import hub
 from ..files import UserError, sha256
 from .archive import read_json
 
+READ = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 
 
@@ -42,6 +43,15 @@ def locate(source: str | Path, half: bool = False) -> Path:
         if one.is_relative_to(path) and (not one.exists() or sha256(one) != digest):
             raise UserError(f"file {file} of model {name}", "altered or missing", "the file as it was shipped")
     return path
+
+
+def unused(path: str | Path) -> list[str]:
+    """The parts that a folder's `model_index.json` names and `load` leaves alone, such as a safety checker."""
+    if not (Path(path) / "model_index.json").is_file():
+        return []
+    index = read_json(Path(path) / "model_index.json")
+    parts = (name for name, value in index.items() if isinstance(value, list) and value != [None, None])
+    return [name for name in parts if name not in READ]
 
 
 def fingerprint(path: str | Path) -> str:
