@@ -181,7 +181,7 @@ def _flow_rows(table: list[Level], n: int, shift: float) -> list[Level]:
 def karras(schedule: Schedule, rows: Sequence[Level], rho: float = 7.0) -> list[Level]:
     """As many rows between the same two ends, closer together where there is less noise.
 
-    Karras et al. 2022 (arXiv 2206.00364), eq. 5: sigma / alpha to the power 1 / rho falls in equal steps. The last
+    Karras et al. 2022 (arXiv 2206.00364): sigma / alpha to the power 1 / rho falls in equal steps. The last
     row, the end of the way, stays. Times in between are read off the table's log(sigma / alpha).
     Raises UserError if a row is pure noise (alpha = 0).
     """

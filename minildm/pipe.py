@@ -119,7 +119,7 @@ class LatentDiffusion(nn.Module):
         """Prompts -> the keyword arguments of the U-Net call: {"context": (b, n, d)}, or {} without a text tower.
 
         A U-Net that asks for more (SDXL) gets {"added": (b, d)} too: the pooled state, and the sinusoids of what the
-        picture's size was, where it was cropped, and what size is wanted (Podell et al. 2023, section 2.2).
+        picture's size was, where it was cropped, and what size is wanted (Podell et al. 2024, arXiv 2307.01952).
         """
         if self.text is None:
             return {}

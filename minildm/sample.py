@@ -17,7 +17,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .files import UserError
 from .levels import Denoiser, Level, log_snr
 
 
@@ -112,22 +111,24 @@ def pndm(
 ) -> Iterator[Tensor]:
     """Pseudo linear multistep: `ddim` with eps drawn from up to four answers of evenly spaced steps.
 
-    Liu et al. 2022 (arXiv 2202.09778), eq. 9 to 12, without its Runge-Kutta start, as published with Stable
+    Liu et al. 2022 (arXiv 2202.09778), without its Runge-Kutta start, as published with Stable
     Diffusion 1.x: the first step looks ahead and steps along the mean, which makes steps + 1 calls in all.
-    Raises UserError if a row is pure noise (alpha = 0), where x says nothing about x0.
+    Where alpha = 0 x says nothing about x0, and the answer is used as it is.
     """
-    if any(row.alpha == 0 for row in rows):
-        raise UserError("alpha of a row for pndm", 0.0, "a number above 0")
     held: list[Tensor] = []  # the last answers, newest first
     for level, below in pairwise(rows):
-        eps = _eps(x, denoise(x, level), level)
+        x0 = denoise(x, level)
+        eps = _eps(x, x0, level)
         held = [eps, *held[:3]]
         if len(held) == 1 and len(rows) > 2:
-            ahead = below.alpha * (x - level.sigma * eps) / level.alpha + below.sigma * eps
-            eps = (eps + _eps(ahead, denoise(ahead, below), below)) / 2
+            ahead = below.alpha * x0 + below.sigma * eps
+            change = (_eps(ahead, denoise(ahead, below), below) - eps) / 2
         else:
-            eps = sum(weight * one for weight, one in zip(ADAMS_BASHFORTH[len(held)], held, strict=True))
-        x = below.alpha * (x - level.sigma * eps) / level.alpha + below.sigma * eps
+            weights = ADAMS_BASHFORTH[len(held)]
+            change = sum(weight * (one - eps) for weight, one in zip(weights, held, strict=True))
+        if level.alpha > 0:
+            x0 = x0 - level.sigma / level.alpha * change
+        x = below.alpha * x0 + below.sigma * (eps + change)
         yield x
 
 

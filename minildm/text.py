@@ -139,9 +139,9 @@ class Text(nn.Module):
 
 
 class TextPair(nn.Module):
-    """Two text towers side by side, as SDXL has them (Podell et al. 2023, section 2.1): states joined, (b, n, d1 + d2).
+    """Two text towers side by side, as SDXL has them (Podell et al. 2024, arXiv 2307.01952).
 
-    The pooled state is the second one's.
+    Their states are joined, (b, n, d1 + d2); the pooled state is the second one's.
     """
 
     def __init__(self, first: Text, second: Text):

@@ -53,7 +53,7 @@ def diffusion_loss(
     The simplified objective of Ho et al. 2020, eq. 14, for any prediction. Levels and noise are drawn on the CPU,
     so a seeded generator gives the same loss on every device; pass the same seed again and again for a
     validation curve that only the network can change. Levels are uniform over the rows, but for a share `noisy`
-    0..1 of them, drawn from the noisiest quarter alone (Esser et al. 2024, section 3.1, choose other densities).
+    0..1 of them, drawn from the noisiest quarter alone (Esser et al. 2024 choose other densities).
     """
     rows = len(schedule)
     index = torch.randint(rows, (len(x0),), generator=generator)

@@ -210,7 +210,7 @@ class UNet(nn.Module):
     ) -> Tensor:
         """Predict from x (b, c, h, w), timesteps t (b,) and text states (b, n, context_dim): (b, c_out, h, w).
 
-        added: (b, added_dim), for networks that want it (Podell et al. 2023, section 2.2).
+        added: (b, added_dim), for networks that want it (Podell et al. 2024, arXiv 2307.01952).
         Raises `UserError` where context or added is missing, or given to a network that has no use for it.
         """
         config = self.config

@@ -143,7 +143,7 @@ def test_ancestral_step_of_rescaled_rows():
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), [("ddpm", 1000), ("ddim", 500), ("euler", 500), ("heun", 100), ("dpmpp_2m", 100)]
+    ("name", "n"), [("ddpm", 1000), ("ddim", 500), ("euler", 500), ("heun", 100), ("dpmpp_2m", 100), ("pndm", 100)]
 )
 @each_schedule
 def test_samples_have_the_mean_and_spread_of_the_data(schedule, name, n):
