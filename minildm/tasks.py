@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .denoise import clamped, denoiser, guided
+from .denoise import clamped, denoiser, guided, halves
 from .files import UserError
 from .levels import Denoiser, rescaled
 from .pipe import LatentDiffusion
@@ -31,14 +31,12 @@ def prompted(
         return denoiser(pipe.unet, pipe.prediction, dtype=pipe.dtype, **said)
 
     n = len(prompts)
-    denoise = conditioned(pipe.condition(prompts, height, width))
+    said = pipe.condition(prompts, height, width)
+    denoise = conditioned(said)
     if pipe.text is not None and scale != 1:
-        plain = (
-            pipe.uncondition(n, height, width)
-            if negative is None
-            else pipe.condition([negative] * n, height, width)
-        )
-        denoise = guided(denoise, conditioned(plain), scale, pipe.rescale, pipe.prediction)
+        no = pipe.uncondition(n, height, width) if negative is None else pipe.condition([negative] * n, height, width)
+        both = conditioned({name: torch.cat([said[name], no[name]]) for name in said})
+        denoise = guided(*halves(both), scale, pipe.rescale, pipe.prediction)
     return denoise if pipe.vae is not None else clamped(denoise, -1, 1)
 
 

@@ -1,0 +1,1 @@
+"""Speed and memory beside diffusers, in one process, measured in turns. Not part of the package."""

@@ -1,0 +1,115 @@
+"""Prompts to pictures beside diffusers' pipeline with the same weights, and what each memory trick costs.
+
+    python -m benchmarks.pipeline [--rounds 5] [--tiny]
+
+The small pictures are drawn by the shipped model, the large ones by SD 1.5 at full size with random weights.
+"""
+
+import argparse
+import tempfile
+import warnings
+
+import torch
+
+from benchmarks.side import pair, peak, seconds, tell, tell_memory
+from minildm import levels, tasks, weights
+from minildm.configs import vae_to_hf
+from minildm.devices import best_device
+from minildm.pipe import LatentDiffusion
+from minildm.unet import UNet
+from minildm.vae import VAE
+
+PROMPT = "a large red circle on a white background"
+
+
+def reference(pipe: LatentDiffusion, device: torch.device):
+    """diffusers' pipeline out of the folder that ours is saved to."""
+    import diffusers
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weights.save(pipe, folder)
+        made = diffusers.StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    made.set_progress_bar_config(disable=True)
+    return made.to(device)
+
+
+def small(device: torch.device, rounds: int) -> None:
+    """The shipped model, 25 steps of ddim, scale 3."""
+    ours = weights.load("shapes", device)
+    theirs = reference(ours, device)
+    for batch, same, best in ((1, 0.85, 0.60), (8, 0.95, None)):
+        noise = torch.randn(batch, *ours.latent_shape(), generator=torch.Generator().manual_seed(0)).to(device)
+
+        def mine(noise=noise):
+            return tasks.text2img(ours, PROMPT, steps=25, scale=3.0, noise=noise)
+
+        def other(noise=noise, batch=batch):
+            return theirs([PROMPT] * batch, num_inference_steps=25, guidance_scale=3.0, latents=noise,
+                          output_type="pt").images  # fmt: skip
+
+        what = f"shapes text2img, batch {batch}, 25 steps"
+        tell(f"{what}, same", pair(mine, other, rounds), same)
+        if best:
+            fast = weights.load("shapes", device)
+            fast.unet.forward = torch.compile(fast.unet.forward)
+
+            def compiled(noise=noise, fast=fast):
+                return tasks.text2img(fast, PROMPT, steps=25, scale=3.0, noise=noise)
+
+            tell(f"{what}, compiled", pair(compiled, other, rounds, 2), best)
+
+
+@torch.no_grad()
+def large(device: torch.device, rounds: int, dtype: torch.dtype) -> None:
+    """SD 1.5's autoencoder at 512 x 512, whole and strip by strip."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    ours = VAE().to(device, dtype)
+    with torch.device("meta"):
+        theirs = AutoencoderKL.from_config(vae_to_hf(ours.config, 512))
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    z = torch.randn(1, 4, 64, 64, device=device, dtype=dtype)
+
+    def mine():
+        return ours.decode(z)
+
+    def other():
+        return theirs.decode(z).sample
+
+    what = f"SD 1.5 VAE decode, 512 x 512, {str(dtype).split('.')[1]}, {device.type}"
+    tell(f"{what}, same", pair(mine, other, rounds), 0.95)
+    tell_memory(what, peak(mine), peak(other))
+    for rows in (32, 16, 8, 4):
+
+        def cut(rows=rows):
+            return ours.decode(z, rows)
+
+        print(f"{what}, {rows} rows at a time: {seconds(cut):.3g} s, {peak(cut) / 1e6:,.0f} MB", flush=True)
+
+
+def whole(device: torch.device, dtype: torch.dtype) -> None:
+    """A 512 x 512 picture in 25 steps, U-Net and autoencoder at full size, random weights, text states made up."""
+    torch.manual_seed(0)
+    pipe = LatentDiffusion(UNet(), VAE(), None, schedule=levels.scaled_linear(), size=512).to(device, dtype).eval()
+    pipe.condition = lambda prompts, *_: {"context": torch.zeros(len(prompts), 77, 768, device=device, dtype=dtype)}
+    took = seconds(lambda: tasks.text2img(pipe, "", steps=25, scale=1.0))
+    print(f"SD 1.5 text2img, 512 x 512, 25 steps, scale 1, {str(dtype).split('.')[1]}, {device.type}: {took:.3g} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Our pictures beside diffusers'.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="only the small model: a minute, not many")
+    asked = parser.parse_args()
+    device = best_device()
+    small(device, asked.rounds)
+    if not asked.tiny:
+        for dtype in (torch.float32, torch.bfloat16):
+            large(device, asked.rounds, dtype)
+        whole(device, torch.bfloat16)
+
+
+if __name__ == "__main__":
+    main()

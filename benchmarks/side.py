@@ -1,0 +1,105 @@
+"""Two ways to do the same work, measured in turns, so that a slow minute of the machine meets both."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Work = Callable[[], object]
+
+
+@dataclass
+class Pair:
+    """Medians over the rounds: seconds of ours and theirs, and their ratios round by round."""
+
+    ours: float
+    theirs: float
+    ratio: float
+    low: float
+    high: float
+
+
+def finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(work: Work) -> float:
+    finish()
+    started = time.perf_counter()
+    work()
+    finish()
+    return time.perf_counter() - started
+
+
+def pair(ours: Work, theirs: Work, rounds: int, warm: int = 1) -> Pair:
+    """Each once a round, the order changing from round to round, after `warm` rounds that do not count."""
+    mine, others = [], []
+    for i in range(-warm, rounds):
+        order = [(ours, mine), (theirs, others)]
+        for work, times in order[:: 1 if i % 2 else -1]:
+            times.append(seconds(work))
+    mine, others = mine[warm:], others[warm:]
+    ratios = sorted(a / b for a, b in zip(mine, others, strict=True))
+    return Pair(statistics.median(mine), statistics.median(others), statistics.median(ratios), ratios[0], ratios[-1])
+
+
+def peak(work: Work) -> int:
+    """Bytes that `work` takes at most beyond what is held before it: of the GPU, or without one of the process."""
+    if torch.cuda.is_available():
+        finish()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        finish()
+        return torch.cuda.max_memory_allocated() - before
+    before = _resident()
+    watch = _Watch()
+    with watch:
+        work()
+    return watch.most - before
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:  # Linux: pages of the process in memory
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Watch:
+    """The most memory that the process had, looked at every few milliseconds."""
+
+    def __enter__(self):
+        import threading
+
+        self.most, self.done = _resident(), threading.Event()
+
+        def look():
+            while not self.done.wait(0.002):
+                self.most = max(self.most, _resident())
+
+        self.thread = threading.Thread(target=look, daemon=True)
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.most = max(self.most, _resident())
+        self.done.set()
+        self.thread.join()
+
+
+def tell(what: str, found: Pair, goal: float | None = None) -> None:
+    """One line: the ratio and its range, both medians, and whether the goal is met."""
+    print(f"{what}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}), {found.ours:.3g} s against "
+          f"{found.theirs:.3g} s{_verdict(found.ratio, goal)}", flush=True)  # fmt: skip
+
+
+def tell_memory(what: str, ours: int, theirs: int, goal: float | None = None) -> None:
+    """The same of bytes."""
+    print(f"{what}, peak memory: {ours / theirs:.2f}, {ours / 1e6:,.0f} MB against {theirs / 1e6:,.0f} MB"
+          f"{_verdict(ours / theirs, goal)}", flush=True)  # fmt: skip
+
+
+def _verdict(ratio: float, goal: float | None) -> str:
+    return "" if goal is None else f"; goal {goal:.2f}: {'reached' if ratio <= goal else 'missed'}"

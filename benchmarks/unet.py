@@ -1,0 +1,102 @@
+"""The U-Net beside diffusers' with the same weights: a small training step, and SD 1.5 at full size.
+
+    python -m benchmarks.unet [--rounds 5] [--tiny]
+
+Ratios are ours over theirs, so below 1 is faster. "Same": the same precision and memory layout on both sides.
+"Best": ours with its best single switch, theirs as it comes.
+"""
+
+import argparse
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.side import pair, peak, tell, tell_memory
+from minildm.configs import unet_to_hf
+from minildm.devices import best_device
+from minildm.runs import LATENT_CONFIG
+from minildm.unet import UNet, UNetConfig
+
+
+def both(config: UNetConfig, device: torch.device, dtype: torch.dtype):
+    """Ours, and theirs with the same random weights."""
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    ours = UNet(config).to(device, dtype)
+    with torch.device("meta"):
+        theirs = UNet2DConditionModel.from_config(unet_to_hf(config, 64))
+    state = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    theirs.load_state_dict(state, assign=True)
+    return ours, theirs.to(device)
+
+
+def training(device: torch.device, rounds: int) -> None:
+    """One step of the small text-to-picture model: forward, backward, AdamW; batch 64, 8 x 8 latents."""
+    ours, theirs = both(LATENT_CONFIG, device, torch.float32)
+    x, context = torch.randn(64, 4, 8, 8, device=device), torch.randn(64, 24, 128, device=device)
+    t = torch.randint(1000, (64,), device=device)
+
+    def step(network, call, fast):
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fast)
+
+        def work():
+            backend = SDPBackend.MATH if fast and device.type == "cpu" else SDPBackend.FLASH_ATTENTION
+            backends = [backend, SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION]
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast), sdpa_kernel(backends, set_priority=True):
+                loss = (call().float() - x).square().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+        return work
+
+    def mine():
+        return ours(x, t, context)
+
+    def other():
+        return theirs(x, t, context).sample
+
+    tell("training step, same", pair(step(ours, mine, False), step(theirs, other, False), 4 * rounds, 2), 0.95)
+    tell("training step, best", pair(step(ours, mine, True), step(theirs, other, False), 4 * rounds, 2), 0.80)
+
+
+@torch.no_grad()
+def forward(device: torch.device, dtype: torch.dtype, batch: int, rounds: int, config: UNetConfig) -> None:
+    ours, theirs = both(config, device, dtype)
+    x = torch.randn(batch, 4, 64, 64, device=device, dtype=dtype)
+    context = torch.randn(batch, 77, config.context_dim, device=device, dtype=dtype)
+    t = torch.full((batch,), 501, device=device)
+    what = f"SD 1.5 U-Net, batch {batch}, {str(dtype).split('.')[1]}, {device.type}"
+
+    def mine():
+        return ours(x, t, context)
+
+    def other():
+        return theirs(x, t, context).sample
+
+    tell(f"{what}, same", pair(mine, other, rounds), 0.95 if device.type == "cpu" else None)
+    tell_memory(what, peak(mine), peak(other), 1.0 if device.type == "cpu" else None)
+    ours.to(memory_format=torch.channels_last)
+    wide = x.to(memory_format=torch.channels_last)
+    tell(f"{what}, channels_last", pair(lambda: ours(wide, t, context), other, rounds), None)
+    if device.type == "cuda":
+        fast = torch.compile(ours, mode="max-autotune")
+        tell(f"{what}, compiled", pair(lambda: fast(wide, t, context), other, rounds, 3), 0.60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Our U-Net beside diffusers'.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="only the small network: seconds, not minutes")
+    asked = parser.parse_args()
+    device = best_device()
+    training(device, asked.rounds)
+    if asked.tiny:
+        return
+    for dtype in (torch.float32, torch.bfloat16) if device.type == "cpu" else (torch.bfloat16,):
+        forward(device, dtype, 2 if device.type == "cpu" else 8, asked.rounds, UNetConfig())
+
+
+if __name__ == "__main__":
+    main()
