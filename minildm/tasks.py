@@ -61,6 +61,9 @@ def states(
         raise UserError("sampler", sampler, "one of " + ", ".join(SAMPLERS))
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
         raise UserError("scale", scale, "a finite number; 1 is no guidance, 3 to 8 is usual")
+    takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
+    if takes != has:
+        raise UserError("model", f"a U-Net of {takes} channels", f"one of {has}; an inpainting model takes a mask too")
     rows = pipe.rows(steps, sampler)
     if noise is None:
         shape = (len(prompts), *pipe.latent_shape(height, width))

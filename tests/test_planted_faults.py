@@ -102,7 +102,7 @@ def scaling_factor(patch):
 
 
 def test_unet():
-    networks.test_unet(False, (12, 20))
+    networks.test_unet(False, (12, 20), 7)
 
 
 def test_vae():

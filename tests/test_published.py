@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minildm import original, tasks, weights
+from minildm.files import UserError
 from minildm.text import TextPair
 from minildm.unet import UNet
 from minildm.vae import VAE
@@ -138,6 +139,30 @@ def test_pictures_are_of_the_reference_pipeline(toys, style):
             ours = tasks.text2img(pipe, prompt, negative, 4, 5.0, "ddim", noise)
             # the reference brings its picture to 0..1
             torch.testing.assert_close(ours / 2 + 0.5, theirs.clamp(0, 1), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("style", ["sd15", "sdxl"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_keeps_wide_what_overflows(toys, style, dtype):
+    """SDXL's autoencoder stays in float32 (its config says so), and pictures come near those in float32."""
+    pipe, folder, _ = toys[style]
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    path = folder / "vae" / "config.json"
+    path.write_text(json.dumps(config | {"force_upcast": style == "sdxl"}), encoding="utf-8")
+    half = weights.load(folder, dtype=dtype)
+    assert half.dtype == dtype and half.vae_dtype == (torch.float32 if style == "sdxl" else dtype)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    picture = tasks.text2img(half, "the sea", None, 4, 5.0, "ddim", noise)
+    exact = tasks.text2img(pipe, "the sea", None, 4, 5.0, "ddim", noise)
+    assert picture.isfinite().all() and (picture - exact).abs().mean() < 0.05
+
+
+def test_an_inpainting_model_loads_and_does_not_draw_from_a_prompt_alone(tmp_path):
+    weights.save(published.pipe("sd15", channels=9), tmp_path)
+    pipe = weights.load(tmp_path)
+    assert pipe.unet.config.in_channels == 9 and pipe.latent_shape() == (4, 8, 8)
+    with pytest.raises(UserError, match="a U-Net of 9 channels"):
+        tasks.text2img(pipe, "the sea")
 
 
 # --- words

@@ -36,7 +36,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", dtype: torch.dt
     What lies on the disk comes first. A pipeline gives a `LatentDiffusion`; a folder of one part gives that part:
     `VAE`, `FlatVAE` or `MiniCLIP`. Of a single file, widths and depths are read from the shapes; heads, activation,
     prediction and tokenizer are the published model's, or what the configuration files of the folder `config` say.
-    An autoencoder that overflows in float16 (SDXL's) stays in float32. Raises ONE `UserError` that names the file
+    An autoencoder that overflows in half precision (SDXL's) stays in float32. Raises ONE `UserError` that names the file
     and every fault; nothing is half-loaded and nothing in a file is run.
     """
     path = locate(source, half=dtype in (torch.float16, torch.bfloat16))
@@ -104,7 +104,7 @@ def _assemble(plan: Plan, parts: Parts, tokenizers: Path, dtype: torch.dtype) ->
     if vae:
         tensors, what = parts("vae")
         tensors = dict(original.vae_attention(name, tensor) for name, tensor in tensors.items())
-        wide = plan.wide_vae and dtype == torch.float16
+        wide = plan.wide_vae and dtype in (torch.float16, torch.bfloat16)
         archive.fill(vae, tensors, torch.float32 if wide else dtype, what)
     texts = []
     for part, config in zip(TEXTS, plan.texts, strict=False):

@@ -27,15 +27,16 @@ def randomise(model):
     return model.requires_grad_(False)
 
 
+@pytest.mark.parametrize("tokens", [7, 77])
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("size", [(12, 20), (14, 19)], ids=["even", "odd"])
-def test_unet(linear, size):
+def test_unet(linear, size, tokens):
     config = replace(UNET, linear_projection=linear)
     ours = randomise(UNet(config))
     theirs = UNet2DConditionModel.from_config(unet_to_hf(config, 8)).double()
     theirs.load_state_dict(ours.state_dict(), strict=True)
     x, t = torch.randn(2, 4, *size, dtype=torch.float64), torch.tensor([3, 981])
-    context = torch.randn(2, 7, 24, dtype=torch.float64)
+    context = torch.randn(2, tokens, 24, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x, t, context), theirs(x, t, context).sample, atol=ATOL, rtol=0)
 
