@@ -113,7 +113,8 @@ def pndm(
 
     Liu et al. 2022 (arXiv 2202.09778), without its Runge-Kutta start, as published with Stable
     Diffusion 1.x: the first step looks ahead and steps along the mean, which makes steps + 1 calls in all.
-    Where alpha = 0 x says nothing about x0, and the answer is used as it is.
+    Where alpha = 0 x says nothing about x0, and the answer is used as it is; where alpha is nearly 0 (the first
+    row of squared cosines) an error of the answer counts sigma / alpha times: take another sampler there.
     """
     held: list[Tensor] = []  # the last answers, newest first
     for level, below in pairwise(rows):

@@ -36,8 +36,8 @@ def load(source: str | Path, device: str | torch.device = "cpu", dtype: torch.dt
     What lies on the disk comes first. A pipeline gives a `LatentDiffusion`; a folder of one part gives that part:
     `VAE`, `FlatVAE` or `MiniCLIP`. Of a single file, widths and depths are read from the shapes; heads, activation,
     prediction and tokenizer are the published model's, or what the configuration files of the folder `config` say.
-    An autoencoder that overflows in half precision (SDXL's) stays in float32. Raises ONE `UserError` that names the file
-    and every fault; nothing is half-loaded and nothing in a file is run.
+    An autoencoder that overflows in half precision (SDXL's) stays in float32.
+    Raises ONE `UserError` that names the file and every fault; nothing is half-loaded and nothing in a file is run.
     """
     path = locate(source, half=dtype in (torch.float16, torch.bfloat16))
     try:

@@ -93,4 +93,4 @@ def _kind(parts: dict) -> str:
     family = FAMILIES[width].name if width in FAMILIES else f"a U-Net with text states of width {width}"
     channels = unet["conv_in.weight"].shape[1] if "conv_in.weight" in unet else 4
     levels = count(unet, "down_blocks.")
-    return f"{family}{', inpainting' if channels == 9 else ''}, {levels} levels"
+    return f"{family}{', inpainting' if channels == 9 else ''}, {levels} level{'s' * (levels != 1)}"

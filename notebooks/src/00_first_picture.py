@@ -224,6 +224,7 @@ assert difference < 1 / 255
 
 # %% tags=["prompt-box"] jupyter={"source_hidden": true}
 import html
+import warnings
 
 import ipywidgets as w
 from IPython.display import display
@@ -273,9 +274,12 @@ def compose(_=None):
 def draw(_=None):
     """Draw the prompt, show the picture, and below it what the oracle reads and which words are unknown."""
     noise = torch.Generator().manual_seed(seed.value)
-    drawn = tasks.text2img(pipe, prompt.value, steps=steps.value, scale=scale.value, generator=noise)
+    with warnings.catch_warnings(record=True) as heard:  # a long sentence is cut: say so below the picture
+        warnings.simplefilter("always")
+        drawn = tasks.text2img(pipe, prompt.value, steps=steps.value, scale=scale.value, generator=noise)
     image.value = show.png(drawn, size=256)
     lines = ["The oracle reads: " + oracle.describe(oracle.read(drawn), 0) + "."]
+    lines += {f"Careful: {warning.message}." for warning in heard}
     for word, near in scenes.unknown_words(prompt.value):
         lines.append(f"The model does not know “{word}”" + (f"; did you mean {' or '.join(near)}?" if near else "."))
     note.value = "<br>".join(html.escape(line) for line in lines)
@@ -301,6 +305,7 @@ for control in (size, colour, shape, ground, place, relation, size2, colour2, sh
 for text in ("", "a pourple dgo", "very " * 200 + "large red circle"):
     prompt.value = text
     assert ("purple" in note.value) == ("pourple" in text)
+    assert ("cut off" in note.value) == ("very" in text)
 for slider in (seed, scale, steps):
     for value in (slider.min, slider.max):
         slider.value = value

@@ -1,0 +1,413 @@
+# %% [markdown]
+# # 16 · Real Stable Diffusion, in your own modules
+#
+# **After this lesson you can**
+# - load the published weights of Stable Diffusion into the classes you trained yourself;
+# - read what a file of weights holds before you trust it, and say which facts about a network no file tells;
+# - choose what to do when the memory is too small;
+# - say what these models cannot do, and what their licences ask of you.
+#
+# **Time:** two minutes on a laptop with 2 cores. **Needs:** lessons 00 and 12. The published weights are 2 to 7 GB and
+# are not part of this course. Without them everything below still runs, on the small model, and says so; nowhere is a
+# picture shown that was not just drawn here. To run it on the real ones, put their folder, file or hub name into
+# `MINILDM_WEIGHTS` before you start Jupyter, best on a machine with a GPU:
+#
+# ```sh
+# MINILDM_WEIGHTS=sd15 make lab
+# ```
+
+# %%
+import os
+import time
+import warnings
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from matplotlib import pyplot as plt
+
+import minildm
+from minildm import denoise, levels, original, scenes, show, tasks, weights
+from minildm.unet import UNet, UNetConfig
+from minildm.vae import VAE
+
+opened = time.perf_counter()
+show.style()
+
+WEIGHTS = os.environ.get("MINILDM_WEIGHTS")  # a folder, a file or a hub name; None: not at hand
+FOLDER = WEIGHTS or "shapes"
+device = minildm.best_device()
+dtype = torch.float16 if device.type == "cuda" else torch.float32
+print(f"published weights: {WEIGHTS or 'none at hand, so the small model of this course takes their place'}")
+print(f"computed on {device}, in {dtype}")
+
+# %% [markdown]
+# ## The same rows, other numbers
+#
+# This is the claim of the whole course: the class `UNet` that you trained in a minute *is* Stable Diffusion's. Only
+# the numbers in its configuration differ. PyTorch can build a network without giving it any memory (on the device
+# `meta`), so the big ones can be counted on any laptop.
+
+# %%
+SD15 = UNetConfig()  # our defaults are Stable Diffusion 1.5
+SD21 = replace(SD15, heads=(5, 10, 20, 20), context_dim=1024, linear_projection=True)
+SDXL = UNetConfig(
+    block_out_channels=(320, 640, 1280), transformer_layers=(0, 2, 10), mid_layers=10, heads=(5, 10, 20),
+    context_dim=2048, linear_projection=True, added_dim=2816,
+)
+small = weights.load("shapes").unet.config
+columns = {"yours": small, "SD 1.5": SD15, "SD 2.1": SD21, "SDXL": SDXL}
+counts = {}
+with torch.device("meta"):
+    for name, config in columns.items():
+        counts[name] = sum(p.numel() for p in UNet(config).parameters())
+print(f"{'':20}" + "".join(f"{name:>26}" for name in columns))
+for field in ("block_out_channels", "layers_per_block", "transformer_layers", "mid_layers", "heads", "context_dim",
+              "linear_projection", "added_dim", "norm_num_groups"):
+    print(f"{field:20}" + "".join(f"{getattr(config, field)!s:>26}" for config in columns.values()))
+print(f"{'parameters':20}" + "".join(f"{count:>26,}" for count in counts.values()))
+
+# %% [markdown]
+# `added_dim` is the one row that SDXL brought: what the time embedding is told besides the time, namely a summary of
+# the prompt, and the picture's size (Podell et al. 2024). Everything else you have met.
+#
+# ## What is in a file of weights
+#
+# A file in the *safetensors* format begins with a table: names, types, shapes. That table can be read without
+# reading the gigabytes behind it, and without running anything. (The older `.ckpt` files are Python pickles: opening
+# one carelessly runs whatever program its author put in. `minildm` opens them only through PyTorch's `weights_only`
+# reader, which builds tensors and refuses the rest.)
+
+# %%
+path = weights.locate(FOLDER)
+print(weights.inspect(path))
+
+# %% [markdown]
+# The names in that table are the attribute names of our classes. That is why no conversion is needed: `unet.down_blocks[0]
+# .resnets[0].conv1.weight` *is* the key. But the first files of Stable Diffusion had other names, from the original
+# code, which numbers the blocks in one row. Here are a few of them, and what `original.parts` makes of each.
+
+# %%
+strange = [
+    "model.diffusion_model.input_blocks.1.0.in_layers.2.weight",
+    "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight",
+    "model.diffusion_model.input_blocks.3.0.op.weight",
+    "model.diffusion_model.middle_block.1.proj_in.weight",
+    "model.diffusion_model.output_blocks.5.2.conv.weight",
+    "first_stage_model.encoder.down.1.block.0.nin_shortcut.weight",
+    "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight",
+]
+found = original.parts({name: torch.tensor(i) for i, name in enumerate(strange)})
+renamed = {int(i): f"{part}: {name}" for part, table in found.items() for name, i in table.items()}
+for i, name in enumerate(strange):
+    print(f"{name}\n    -> {renamed[i]}")
+
+# %% [markdown]
+# Look at the fourth: `middle_block.1` became `attentions.0`. A rename table is dull work, and one slip gives a model that
+# loads and draws mud. So it is tested as a **bijection**: every published name lands on one of ours, none twice, with
+# its shape (`tests/test_original.py`).
+#
+# ### What no shape tells
+#
+# Widths and depths can be read from the shapes. Four things cannot: the number of attention **heads**, the
+# **activation** in the text tower, what the network **predicts** (eps or v), and the **tokenizer**. A matrix of 320 x
+# 320 looks the same with 5 heads and with 8. They have to be published, and `weights.load` takes them from the
+# configuration files, or for a single file from what it knows of the family.
+#
+# ## The cell of lesson 12, once more
+#
+# Nothing is changed in it but the name of the folder, the prompt, and the sizes that follow from them.
+
+# %%
+PROMPT, STEPS, SCALE, SEED = "a photograph of an astronaut riding a horse", 25, 7.5, 0
+if not WEIGHTS:
+    PROMPT, SCALE = "a small blue star to the left of a large green ring on a white background", 3.0
+    print("No published weights here: the small model draws, with a prompt from its own world.")
+
+# %% tags=["whole-of-latent-diffusion"]
+pipe = weights.load(FOLDER, device, dtype)
+tokenizer, clip, unet, vae = pipe.text.tokenizer, pipe.text.model, pipe.unet, pipe.vae
+
+with torch.no_grad():
+    # the sentence, and beside it the empty sentence, as tokens and then as states
+    ids = tokenizer(["", PROMPT], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    context = clip(input_ids=ids.to(pipe.device)).last_hidden_state  #                    (2, n, d)
+
+    # latents of pure noise
+    z = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(SEED)).to(pipe.device)
+
+    for level, below in pairwise(pipe.rows(STEPS, "ddim")):
+        # what the clean latents may be: without the sentence, and with it
+        twice, t = torch.cat([z, z]), torch.full((2,), level.t, device=z.device)
+        out = unet(twice.to(dtype), t, context=context).to(z.dtype)  #                    (2, c, h, w)
+        plain, wanted = denoise.to_x0(out, twice, level, pipe.prediction).chunk(2)
+        # guidance: exaggerate the difference that the sentence makes
+        z0 = plain + SCALE * (wanted - plain)
+        # one step of DDIM: the noise that this guess leaves, then both again at the next, lower level
+        eps = (z - level.alpha * z0) / level.sigma
+        z = below.alpha * z0 + below.sigma * eps
+
+    picture = vae.decode(z.to(pipe.vae_dtype) / vae.config.scaling_factor).float().clamp(-1, 1)  # (1, 3, H, W)
+
+show.figure(show.grid(picture.cpu(), 1), f"“{PROMPT}”, drawn by {FOLDER} in {STEPS} steps at scale {SCALE:g}.")
+
+# %% [markdown]
+# (With half precision two casts come in: the network computes in `dtype`, the state of the sampler stays in float32. An
+# error of one part in a thousand at every one of 25 steps would add up.)
+#
+# ## The schedule never quite reaches noise
+#
+# Stable Diffusion's rows are `scaled_linear`, ours squared cosines. The figure shows how loud the picture is against
+# the noise. Look at the right end: the published schedule stops while 7% of the picture is still there. The network
+# has never seen pure noise, and yet sampling starts from it. That is why these models find it hard to draw a very
+# dark or a very bright picture (Lin et al. 2023), and why `levels.zero_terminal_snr` exists.
+
+# %%
+published, ours = levels.scaled_linear(), levels.cosine()
+fig, ax = plt.subplots(figsize=(8, 3.4))
+for name, schedule in (("Stable Diffusion 1.x, 2.x, SDXL", published), ("this course: squared cosine", ours)):
+    ax.plot(schedule.t, 20 * (schedule.alpha / schedule.sigma).log10(), label=name)
+ax.set(xlabel="t", ylabel="signal over noise, in decibels", ylim=(-60, 40))
+ax.legend()
+show.figure(fig, "How loud the picture is against the noise, from clean (left) to noisy (right).")
+for name, schedule in (("published", published), ("with zero terminal SNR", levels.zero_terminal_snr(published))):
+    print(f"{name:24} alpha at the last row: {schedule.alpha[-1]:.4f}")
+
+# %% [markdown]
+# ## Other ways through the same rows
+#
+# Stable Diffusion 1.5 was published with the sampler PNDM, which draws its next step out of the last four answers. It and
+# Heun's method look ahead in terms of $x / \alpha$. On the published rows that is well; on ours, which begin at
+# $\alpha = 0.00005$, it blows up every small error of the first answer, so they are left out where the small model draws.
+# The library's samplers from the same noise, with only eight steps:
+
+# %%
+names = ["ddpm", "ddim", "euler", "dpmpp_2m"] + (["heun", "pndm"] if WEIGHTS else [])
+start = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(4))
+drawn = [
+    tasks.text2img(pipe, PROMPT, steps=8, scale=SCALE, sampler=name, noise=start, generator=torch.Generator().manual_seed(1))
+    for name in names
+]
+show.figure(show.grid(torch.cat(drawn).cpu(), len(names), names), "Eight steps each. Only ddpm draws fresh noise on the way.")
+
+# %% [markdown]
+# ## Which word is looked at, and where
+#
+# In cross-attention every place of the picture asks every word: is this about me? The answers are weights that add up to
+# 1. The library computes them in one fused step and never shows them, so we compute them again from what goes in.
+
+# %%
+def attention_maps(pipe, prompt, seed=0, at=0.5):
+    """Mean over heads and layers of the cross-attention at the step `at` of the way: (tokens, h, w), and the tokens."""
+    maps = []
+
+    def watch(module, inputs, _):
+        x, context = inputs
+        q = module.to_q(x).unflatten(-1, (module.heads, -1)).transpose(1, 2)  #           (b, heads, places, d)
+        k = module.to_k(context).unflatten(-1, (module.heads, -1)).transpose(1, 2)  #     (b, heads, tokens, d)
+        look = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)[:1].mean(1)  #  (1, places, tokens)
+        side = (look.shape[1] * height // width) ** 0.5 if height != width else look.shape[1] ** 0.5
+        look = look.transpose(1, 2).unflatten(2, (round(side), -1)).float()
+        maps.append(torch.nn.functional.interpolate(look, size=(height, width), mode="bilinear")[0])
+
+    z = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(seed))
+    height, width = z.shape[2:]
+    rows = pipe.rows(STEPS, "ddim")
+    film = list(tasks.states(pipe, prompt, steps=STEPS, scale=SCALE, noise=z))
+    i = int(at * STEPS)
+    hooks = [m.register_forward_hook(watch) for n, m in pipe.unet.named_modules() if n.endswith("attn2")]
+    said = {name: value.to(pipe.dtype) for name, value in pipe.condition([prompt]).items()}
+    with torch.no_grad():
+        pipe.unet(film[i].to(pipe.dtype), torch.full((1,), rows[i].t, device=pipe.device), **said)
+    for hook in hooks:
+        hook.remove()
+    ids = pipe.text.tokenizer(prompt)["input_ids"]
+    tokens = [token.replace("</w>", "") for token in pipe.text.tokenizer.convert_ids_to_tokens(ids)]
+    return torch.stack(maps).mean(0)[: len(tokens)].cpu(), tokens, pipe.decode(film[-1])[0].cpu()
+
+
+looks, tokens, result = attention_maps(pipe, PROMPT)
+fig, axes = plt.subplots(3, 6, figsize=(10, 5.4))
+shown = range(1, min(len(tokens) - 1, 18))
+for ax in axes.flat:
+    ax.axis("off")
+axes[0, 0].imshow((result / 2 + 0.5).permute(1, 2, 0).float())
+axes[0, 0].set_title("the picture", fontsize=9)
+for ax, i in zip(list(axes.flat)[1:], shown, strict=False):
+    ax.imshow(looks[i], cmap="magma")
+    ax.set_title(tokens[i], fontsize=9)
+show.figure(fig, "Half-way to the picture: where each word is looked at (bright: much). Each map has its own scale.")
+
+# %% [markdown]
+# Read it with care. The text tower has read the whole sentence by the time the U-Net sees a word, so a late word can carry
+# all of it: a bright map says *this token's numbers were used here*, not *this word means this place*.
+#
+# ## Pictures that the autoencoder never saw
+#
+# An autoencoder is a specialist too. The published one was trained on photographs; ours has seen flat shapes on plain
+# grounds. Two photographs, there and back:
+
+# %%
+from sklearn.datasets import load_sample_images
+
+side = 512 if WEIGHTS else 128
+photos = [torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 127.5 - 1 for image in load_sample_images().images]
+photos = torch.stack([torch.nn.functional.interpolate(p[None, :, :427, 100:527], size=side, mode="area")[0] for p in photos])
+with torch.no_grad():
+    back = pipe.decode(pipe.encode(photos.to(pipe.device)))[:, :, :side, :side].cpu().float()
+error = 10 * (4 / (back - photos).square().mean((1, 2, 3))).log10()
+show.figure(
+    show.strip([photos, back], ["a photograph", f"through {FOLDER}'s autoencoder"]),
+    f"PSNR {error[0]:.1f} and {error[1]:.1f} dB. " + ("" if WEIGHTS else "Ours reaches over 40 dB on its own shapes: "
+    "what it never saw, it cannot keep."),
+)  # fmt: skip
+
+# %% [markdown]
+# ## When the memory is too small
+#
+# Weights take parameters times bytes. That part needs no measuring:
+
+# %%
+with torch.device("meta"):
+    coder = sum(p.numel() for p in VAE().parameters())
+text = {"SD 1.5": 123_060_480, "SD 2.1": 340_387_840, "SDXL": 123_060_480 + 694_659_840}  # of the published text towers
+plans = {"float32": (4, False), "float16": (2, False), "float16, one part at a time": (2, True)}
+fig, ax = plt.subplots(figsize=(8, 3))
+for i, (plan, (width, alone)) in enumerate(plans.items()):
+    sizes = []
+    for name in text:
+        parts = [counts[name], coder, text[name]]
+        sizes.append(width * (max(parts) if alone else sum(parts)) / 1e9)
+    bars = ax.barh([j + 0.27 * (i - 1) for j in range(3)], sizes, 0.25, label=plan)
+    ax.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+ax.set_yticks(range(3), text)
+ax.invert_yaxis()
+ax.set(xlabel="GB of weights on the device", xlim=(0, 16))
+ax.legend()
+show.figure(fig, "Weights alone, computed from the parameter counts. What the computation itself needs comes on top.")
+
+# %% [markdown]
+# - **Half precision** (`weights.load(..., dtype=torch.float16)`) halves it. Three things stay in float32: the sampler's
+#   state, the sinusoids of the time, and SDXL's autoencoder, which overflows in half precision.
+# - **One part at a time** (`pipe.offload("cuda")`): text tower, U-Net and autoencoder come to the device for their own
+#   stage only.
+# - **Decoding strip by strip** (`pipe.strip = 8`): the autoencoder's last maps are as large as the picture and 128 to
+#   512 channels deep. Cut into strips, with one row of each neighbour for the convolutions and common statistics for
+#   the norms, they give the same picture:
+
+# %%
+latent = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(0)).to(pipe.device, pipe.vae_dtype)
+with torch.no_grad():
+    whole = pipe.vae.decode(latent)
+    for rows in (8, 4, 2):
+        print(f"{rows} rows at a time: largest difference {(pipe.vae.decode(latent, rows) - whole).abs().max():.1e}")
+
+# %% [markdown]
+# ## Bug museum: heads that are no heads
+#
+# The published configuration of the U-Net has an entry `attention_head_dim`. By its name it is the *width* of a head. It
+# is in truth the *number* of heads: an old slip, kept because every published file has it. Who takes the name at its
+# word builds a network with the same shapes everywhere. **It loads without a word of complaint.** Broken on purpose:
+
+# %%
+cpu = weights.load("shapes")
+config = cpu.unet.config
+mistaken = UNet(replace(config, heads=tuple(c // h for c, h in zip(config.block_out_channels, config.heads, strict=True))))
+print("keys and shapes:", mistaken.load_state_dict(cpu.unet.state_dict(), strict=True))
+print(f"heads: {config.heads} as published, {mistaken.config.heads} if the name is believed")
+prompts = scenes.captions(scenes.draw(6, seed=8, objects=2), full=True)
+noise = torch.randn(6, *cpu.latent_shape(), generator=torch.Generator().manual_seed(0))
+right = tasks.text2img(cpu, prompts, noise=noise)
+cpu.unet = mistaken.eval().requires_grad_(False)
+wrong = tasks.text2img(cpu, prompts, noise=noise)
+show.figure(show.strip([right, wrong], ["heads as published", "the name believed"]), "The same weights, the same noise.")
+
+# %% [markdown]
+# Mended, the number of heads is read as a number (`minildm/configs.py`), and a test compares the network's answer with
+# diffusers' to ten digits: only numbers catch what shapes cannot (`docs/testing.md` lists thirteen such faults).
+#
+# ## Prompts that say no
+#
+# Guidance moves away from what the model draws *without* the prompt. Replace the empty sentence by words, and it moves away
+# from those: a **negative prompt**. On the small model it works in miniature. (What it has no words for, such as "blurry",
+# it cannot avoid.)
+
+# %% tags=["negative-box"] jupyter={"source_hidden": true}
+import ipywidgets as w
+from IPython.display import display
+
+slow = {"continuous_update": False}
+first = ("a photograph of a harbour at dusk", "people") if WEIGHTS else ("a large circle on a white background", "red")
+wish = w.Text(description="prompt", value=first[0], layout=w.Layout(width="100%"), **slow)
+never = w.Text(description="but not", value="", layout=w.Layout(width="100%"), **slow)
+strength = w.FloatSlider(description="scale", min=0, max=12, step=0.5, value=SCALE, **slow)
+seed = w.IntSlider(description="seed", min=0, max=99, value=0, **slow)
+image = w.Image(format="png", width=512, height=256)
+count = 1 if WEIGHTS else 4
+
+
+def draw(_=None):
+    noise = torch.randn(count, *pipe.latent_shape(), generator=torch.Generator().manual_seed(seed.value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a long sentence is cut
+        made = tasks.text2img(pipe, wish.value, never.value or None, 15, strength.value, noise=noise)
+    image.value = show.png(made.cpu().float(), count, size=128 if count > 1 else 512)
+
+
+for control in (wish, never, strength, seed):
+    control.observe(draw, "value")
+draw()
+display(w.VBox([wish, never, w.HBox([strength, seed]), image]))
+
+# %% tags=["widget-test"] jupyter={"source_hidden": true}
+before = image.value
+for control, values in ((never, (first[1], "very " * 100, "")), (strength, (0, 12, SCALE)), (seed, (99, 0))):
+    for value in values:
+        control.value = value
+assert image.value[:4] == b"\x89PNG" and len(before) > 1000
+
+# %%
+noise = torch.randn(6, *pipe.latent_shape(), generator=torch.Generator().manual_seed(5))[: 2 if WEIGHTS else 6]
+rows = [tasks.text2img(pipe, first[0], no, 20, SCALE, noise=noise).cpu().float() for no in (None, first[1])]
+show.figure(
+    show.strip(rows, ["nothing", f"“{first[1]}”"]),
+    f"“{first[0]}”, and below it the same noises steered away from “{first[1]}”.",
+)
+
+# %% [markdown]
+# ## What these models cannot do, and what they ask of you
+#
+# - **Count, write, relate.** Five apples, a readable sign, "the cube on the sphere": all learned from captions that
+#   rarely said so. You have seen the same weakness in your own model, which mixes up left and right.
+# - **The world beyond their pictures.** They were trained on pictures and captions from the web, most of them English.
+#   They repeat its stereotypes and its gaps, and an ordinary prompt in another language is read badly.
+# - **Safety.** The published folders come with a *safety checker*, a second network that blanks some pictures. This
+#   library does not use it, and says so where it matters. So you are the checker: do not make pictures of real people
+#   without their consent, do not pass pictures off as photographs, and do not put a model like this in front of the
+#   public without thinking about what it will be asked for.
+# - **Licences.** The code here is MIT. The weights are not ours and carry their own: CreativeML Open RAIL-M (SD 1.x) and
+#   Open RAIL++-M (SD 2.x, SDXL), which list uses that are not allowed.
+#
+# ## Quiz
+#
+# <details><summary>1. A single file loads into your U-Net without any missing or unexpected key, and every shape is right.
+# Name two mistakes that can still be in your network.</summary>
+#
+# The number of heads, an activation (tanh for erf in GELU), the eps of a norm, cosines and sines exchanged, the padding of the
+# encoder, the meaning of the answer (eps or v). None of them has a shape.
+# </details>
+#
+# <details><summary>2. Why does the sampler keep its state in float32 while the network computes in float16?</summary>
+#
+# The network's answer is a guess and may be a little off. The state is a sum over all steps: rounding it 25 times, each time
+# between numbers of very different size, loses what the small steps at the end are there to add.
+# </details>
+#
+# <details><summary>3. SDXL's U-Net has 2.6 billion parameters. How many GB do you need at the least for its weights in float16,
+# and which trick makes the text towers free?</summary>
+#
+# 5.1 GB. Bringing one part at a time to the device: the text towers have done their work before the U-Net comes.
+# </details>
+
+# %%
+print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
