@@ -5,13 +5,12 @@
 The small pictures are drawn by the shipped model, the large ones by SD 1.5 at full size with random weights.
 """
 
-import argparse
 import tempfile
 import warnings
 
 import torch
 
-from benchmarks.side import pair, peak, seconds, tell, tell_memory
+from benchmarks.side import arguments, pair, peak, seconds, tell, tell_memory
 from minildm import levels, tasks, weights
 from minildm.configs import vae_to_hf
 from minildm.devices import best_device
@@ -99,10 +98,7 @@ def whole(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our pictures beside diffusers'.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tiny", action="store_true", help="only the small model: a minute, not many")
-    asked = parser.parse_args()
+    asked = arguments("Our pictures beside diffusers'.", "only the small model: a minute, not many")
     device = best_device()
     small(device, asked.rounds)
     if not asked.tiny:

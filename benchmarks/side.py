@@ -1,5 +1,6 @@
 """Two ways to do the same work, measured in turns, so that a slow minute of the machine meets both."""
 
+import argparse
 import os
 import statistics
 import time
@@ -87,6 +88,14 @@ class _Watch:
         self.most = max(self.most, _resident())
         self.done.set()
         self.thread.join()
+
+
+def arguments(what: str, tiny: str) -> argparse.Namespace:
+    """The options of both benchmarks: rounds, and whether only the small model is to be measured."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help=tiny)
+    return parser.parse_args()
 
 
 def tell(what: str, found: Pair, goal: float | None = None) -> None:

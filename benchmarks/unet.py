@@ -6,12 +6,10 @@ Ratios are ours over theirs, so below 1 is faster. "Same": the same precision an
 "Best": ours with its best single switch, theirs as it comes.
 """
 
-import argparse
-
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.side import pair, peak, tell, tell_memory
+from benchmarks.side import arguments, pair, peak, tell, tell_memory
 from minildm.configs import unet_to_hf
 from minildm.devices import best_device
 from minildm.runs import LATENT_CONFIG
@@ -86,10 +84,7 @@ def forward(device: torch.device, dtype: torch.dtype, batch: int, rounds: int, c
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our U-Net beside diffusers'.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tiny", action="store_true", help="only the small network: seconds, not minutes")
-    asked = parser.parse_args()
+    asked = arguments("Our U-Net beside diffusers'.", "only the small network: seconds, not minutes")
     device = best_device()
     training(device, asked.rounds)
     if asked.tiny:

@@ -68,8 +68,8 @@ def states(
     if noise is None:
         shape = (len(prompts), *pipe.latent_shape(height, width))
         noise = torch.randn(shape, generator=generator)  # on the CPU: a seed means the same start on every device
-    elif noise.ndim != 4 or noise.shape[1] != pipe.latent_shape()[0]:
-        raise UserError("noise", tuple(noise.shape), f"a shape (b, {pipe.latent_shape()[0]}, h, w)")
+    elif noise.ndim != 4 or noise.shape[1] != has:
+        raise UserError("noise", tuple(noise.shape), f"a shape (b, {has}, h, w)")
     if len(prompts) not in (1, len(noise)):
         raise UserError("prompts", len(prompts), f"one, or as many as the noise has pictures: {len(noise)}")
     x = noise.to(pipe.device, torch.promote_types(pipe.dtype, torch.float32))  # half precision is the networks' alone

@@ -32,7 +32,7 @@ def facts(name):
 
 
 def randomise(model):
-    """Weights large enough that every branch counts, in float64."""
+    """Weights large enough that every branch counts, in float64; constructors leave biases and gains trivial."""
     generator = torch.Generator().manual_seed(0)
     model.double()
     for p in model.parameters():

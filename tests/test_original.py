@@ -1,16 +1,12 @@
 """Original single files: every published name lands on ours, each once, with its shape and its value."""
 
-import gzip
-import json
-from pathlib import Path
-
 import pytest
 import torch
+from published import facts
 
 from minildm import original
 from minildm.files import UserError
 
-FIXTURES = Path(__file__).parent / "fixtures"
 # part: the published folder that holds the same
 FILES = {
     "sd15.compvis": {"unet": "sd15.unet", "vae": "sd15.vae", "text_encoder": "sd15.text_encoder"},
@@ -26,10 +22,7 @@ CASES = [(file, part, folder) for file, parts in FILES.items() for part, folder 
 @pytest.fixture(scope="module")
 def published():
     """{"files": names and shapes of single files, "folders": of folders, "maps": folder name -> single-file name}."""
-    known = json.loads(gzip.decompress((FIXTURES / "published_keys.json.gz").read_bytes()))
-    for name in ("unet", "vae"):
-        known["folders"][f"sd15.{name}"] = json.loads((FIXTURES / f"sd15_{name}_keys.json").read_text("utf-8"))
-    return known
+    return facts("published_keys")
 
 
 def empty(shapes):

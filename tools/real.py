@@ -20,6 +20,7 @@ from minildm import tasks, weights
 from minildm.devices import best_device
 from minildm.files import UserError
 from minildm.text import TextPair
+from minildm.unet import SINUSOIDS
 
 PROMPT = "a photograph of an astronaut riding a horse"
 STEPS, SCALE = 10, 7.5
@@ -71,7 +72,7 @@ def compare(source: Path, config: Path | None, size: int | None, device: torch.d
     t = torch.tensor([501], device=device)
     more = {}
     if pair:
-        pooled = ours.unet.config.added_dim - 6 * 256
+        pooled = ours.unet.config.added_dim - 6 * SINUSOIDS
         more = {"text_embeds": said["added"][:, :pooled],
                 "time_ids": torch.tensor([[height, height, 0, 0, height, height]], device=device)}  # fmt: skip
     row("one call of the U-Net", lambda: ours.unet(noise, t, **said),

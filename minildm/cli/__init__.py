@@ -193,7 +193,7 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str
         raise UserError(f"hash of model {name}", found, f"{recipe['hash']}, as in the recipe")
     if left := weights.unused(folder):
         warn(f"{', '.join(left)}: not used here; nothing checks what the model draws")
-    pipe = _loaded(name)
+    pipe = _loaded(folder)  # found, and its hashes compared, above
     if not isinstance(pipe, LatentDiffusion) or pipe.text is None:
         got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")
         raise UserError(f"model {name}", got, "a model that draws what a prompt says")
@@ -207,7 +207,7 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str
         return pngs.grid(pipe.decode(z).cpu()), found
 
 
-def _loaded(name: str) -> torch.nn.Module:
+def _loaded(name: str | Path) -> torch.nn.Module:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a small model is there at once

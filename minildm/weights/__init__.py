@@ -59,18 +59,14 @@ Parts = Callable[[str], tuple[dict[str, Tensor], str]]  # a part's name -> its t
 
 
 def _load_folder(folder: Path, dtype: torch.dtype, config: Path) -> LatentDiffusion:
-    shared = folder / archive.read_json(folder / "model_index.json").get("parts_of", "")
+    shared = archive.with_shared_parts(folder)
 
     def tensors(part: str) -> tuple[dict[str, Tensor], str]:
         where = folder if part == "unet" else shared
         path = archive.find(where / part, "model" if part in TEXTS else WEIGHTS)
         return archive.read(path), str(path)
 
-    return _assemble(plan_from_folder(config), tensors, _with_tokenizers(config), dtype)
-
-
-def _with_tokenizers(config: Path) -> Path:
-    return config / archive.read_json(config / "model_index.json").get("parts_of", "")
+    return _assemble(plan_from_folder(config), tensors, archive.with_shared_parts(config), dtype)
 
 
 def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> LatentDiffusion:
@@ -86,7 +82,7 @@ def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> LatentDif
     plan = plan_from_folder(config) if config else plan_from_shapes(parts, str(path))
     for part, text in zip(TEXTS, plan.texts, strict=False):
         parts[part] = _read(parts.get(part, {}), text.num_hidden_layers, len(plan.texts) == 2 and part == TEXTS[1])
-    words = _with_tokenizers(config) if config else hub.fetch(plan.family, tokenizers=True)
+    words = archive.with_shared_parts(config) if config else hub.fetch(plan.family, tokenizers=True)
     return _assemble(plan, lambda part: (parts[part], f"{path}, {part}"), words, dtype)
 
 

@@ -1,13 +1,12 @@
 """Files of tensors: safetensors (whole or in shards) and old pickles, read without running anything in them."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor, nn
 
-from ..files import UserError
+from ..files import UserError, atomic_write
 
 INDEX, SAFE, PICKLES = ".safetensors.index.json", ".safetensors", (".ckpt", ".pt", ".pth", ".bin")
 LORA = (".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", "lora_unet_", "lora_te")
@@ -26,6 +25,25 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"config {path}", type(content).__name__, "a JSON object")
     return content
+
+
+def write_json(path: Path, content: dict) -> None:
+    """A JSON object into a file, whole or not at all."""
+    atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write(tensors: dict[str, Tensor], config: dict, folder: Path, stem: str, dtype: torch.dtype) -> None:
+    """Tensors in `dtype` into the safetensors file `stem` of a folder, and their `config.json` beside it."""
+    from safetensors.torch import save_file
+
+    ready = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
+    atomic_write(folder / (stem + SAFE), lambda part: save_file(ready, part, metadata={"format": "pt"}))
+    write_json(folder / "config.json", config)
+
+
+def with_shared_parts(folder: Path) -> Path:
+    """Where a pipeline's parts but the U-Net lie: its own folder, or a shipped model's that has them in common."""
+    return folder / read_json(folder / "model_index.json").get("parts_of", "")
 
 
 def find(folder: Path, stem: str) -> Path:
@@ -165,12 +183,3 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype, what:
         raise UserError(f"weights {what}", "; ".join(sorted(faults)), f"the {len(wanted)} names of its config")
     model.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, strict=skip == "\0", assign=True)
     return model
-
-
-def without_prefix(tensors: dict[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
-    """The same with the first of these prefixes that a name starts with taken off."""
-    def bare(name: str) -> str:
-        prefix = next((p for p in prefixes if name.startswith(p)), "")
-        return name[len(prefix) :]
-
-    return {bare(name): tensor for name, tensor in tensors.items()}

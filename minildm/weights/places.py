@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import hub
 from ..files import UserError, sha256
-from .archive import read_json
+from . import archive
 
 READ = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
@@ -49,7 +49,7 @@ def unused(path: str | Path) -> list[str]:
     """The parts that a folder's `model_index.json` names and `load` leaves alone, such as a safety checker."""
     if not (Path(path) / "model_index.json").is_file():
         return []
-    index = read_json(Path(path) / "model_index.json")
+    index = archive.read_json(Path(path) / "model_index.json")
     parts = (name for name, value in index.items() if isinstance(value, list) and value != [None, None])
     return [name for name in parts if name not in READ]
 
@@ -61,10 +61,9 @@ def fingerprint(path: str | Path) -> str:
         return sha256(path)[:12]
     files = set(path.rglob("*.safetensors"))
     if (path / "model_index.json").exists():
-        index = read_json(path / "model_index.json")
-        shared = path / index.get("parts_of", "")  # where the parts lie that it has in common with another
+        index = archive.read_json(path / "model_index.json")
         for part in index.keys() & {"vae", "text_encoder"}:
-            files |= set((shared / part).glob("*.safetensors"))
+            files |= set((archive.with_shared_parts(path) / part).glob("*.safetensors"))
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(sha256(file).encode())

@@ -1,7 +1,6 @@
 """Models into folders in the Hugging Face layout."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
@@ -9,11 +8,11 @@ from torch import nn
 
 from .. import configs
 from ..clip import MiniCLIP
-from ..files import UserError, atomic_write
+from ..files import UserError
 from ..pipe import LatentDiffusion
 from ..text import TextPair
 from ..vae import VAE, FlatVAE
-from . import towers
+from . import archive, towers
 
 
 def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -60,24 +59,15 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
         towers.save_text(text, folder, dtype, "text_encoder" + end)
         kind = "CLIPTextModelWithProjection" if text.text_projection is not None else "CLIPTextModel"
         index |= {"text_encoder" + end: ["transformers", kind], "tokenizer" + end: ["transformers", "CLIPTokenizer"]}
-    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    archive.write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     index |= {"scheduler": ["diffusers", "DDIMScheduler"]}
     if pair:
         index |= {"force_zeros_for_empty_prompt": pipe.zeros_for_empty}
     else:
         index |= {"requires_safety_checker": False, "safety_checker": [None, None], "feature_extractor": [None, None]}
-    _write_json(folder / "model_index.json", index)  # last: a folder without it is not taken for a whole one
+    archive.write_json(folder / "model_index.json", index)  # last: a folder without it is not taken for a whole one
 
 
 def _write(module: nn.Module, config: dict, folder: Path, dtype: torch.dtype, skip: str = "\0") -> None:
-    from safetensors.torch import save_file
-
-    state = module.state_dict().items()
-    tensors = {name: t.to("cpu", dtype).contiguous() for name, t in state if not name.startswith(skip)}
-    path = folder / "diffusion_pytorch_model.safetensors"
-    atomic_write(path, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
-    _write_json(folder / "config.json", config)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    tensors = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(skip)}
+    archive.write(tensors, config, folder, "diffusion_pytorch_model", dtype)

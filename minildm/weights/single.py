@@ -87,7 +87,7 @@ def plan_from_shapes(parts: dict[str, Tensors], what: str) -> Plan:
 def plan_from_folder(folder: Path) -> Plan:
     """How to build what a folder's configuration files describe; the tensors may come from elsewhere."""
     index = archive.read_json(folder / "model_index.json")
-    shared = folder / index.get("parts_of", "")  # where a shipped model keeps what it has in common with another
+    shared = archive.with_shared_parts(folder)
     config = archive.read_json(folder / "unet" / "config.json")
     coder = archive.read_json(shared / "vae" / "config.json") if index.get("vae") else None
     vae = None if coder is None else configs.vae_from_hf(coder)

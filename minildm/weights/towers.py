@@ -1,13 +1,12 @@
 """Tokenizers and text towers: from files to `Text` and `TextPair`, and back."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..files import UserError, atomic_write
+from ..files import UserError
 from ..text import Text
 from . import archive
 
@@ -71,7 +70,7 @@ def build_text(
         most = f"at most {config.vocab_size} and {config.max_position_embeddings}, as its config says"
         got = f"{len(words)} tokens, {words.model_max_length} in a prompt"
         raise UserError(f"tokenizer of {what}", got, most)
-    tensors = archive.without_prefix(tensors, (PREFIX,))
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     with torch.device("meta"):
         model = nn.Module()
         model.inner = CLIPTextModel(config)
@@ -86,8 +85,6 @@ def build_text(
 
 def save_text(text: Text, folder: Path, dtype: torch.dtype, part: str = "text_encoder") -> None:
     """Write a tower and its tokenizer into `folder`, as `text_encoder` and `tokenizer` or what `part` says."""
-    from safetensors.torch import save_file
-
     projected = text.text_projection is not None
     kind = "CLIPTextModelWithProjection" if projected else "CLIPTextModel"
     # a pipeline that opens in float32 must not meet a text tower in float16
@@ -95,13 +92,10 @@ def save_text(text: Text, folder: Path, dtype: torch.dtype, part: str = "text_en
     tensors = {PREFIX + name: tensor for name, tensor in text.model.state_dict().items()}
     if projected:
         tensors["text_projection.weight"] = text.text_projection.weight
-    tensors = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
-    path = folder / part / "model.safetensors"
-    atomic_write(path, lambda p: save_file(tensors, p, metadata={"format": "pt"}))
-    atomic_write(folder / part / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    archive.write(tensors, config, folder / part, "model", dtype)
     own = folder / part.replace("text_encoder", "tokenizer")
     text.tokenizer.save_pretrained(own)
     if text.pad != text.tokenizer.pad_token_id:
         path = own / "tokenizer_config.json"
         told = archive.read_json(path) | {"pad_token": text.tokenizer.convert_ids_to_tokens(text.pad)}
-        atomic_write(path, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
+        archive.write_json(path, told)

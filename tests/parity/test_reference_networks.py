@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from published import randomise
 
 from minildm.configs import unet_to_hf, vae_to_hf
 from minildm.unet import UNet, UNetConfig
@@ -16,15 +17,6 @@ UNET = UNetConfig(
     block_out_channels=(32, 64, 64), transformer_layers=(1, 2, 0), mid_layers=2, heads=(4, 2, 2), context_dim=24,
     norm_num_groups=8,
 )  # fmt: skip
-
-
-def randomise(model):
-    """Weights large enough that every branch counts; ones the constructors draw leave biases and gains trivial."""
-    generator = torch.Generator().manual_seed(0)
-    model.double()
-    for p in model.parameters():
-        p.data = 0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
-    return model.requires_grad_(False)
 
 
 @pytest.mark.parametrize("tokens", [7, 77])
