@@ -125,3 +125,19 @@ def as_single_file(pipe, style):
 def save_single(pipe, style, path, dtype=torch.float64):
     save_file({name: tensor.to(dtype) for name, tensor in as_single_file(pipe, style).items()}, path)
     return path
+
+
+def write_vocabulary(folder):
+    """`vocab.json` and `merges.txt` out of the vocabulary that open_clip carries, as its README says in words."""
+    import open_clip
+
+    packed = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    merges = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")[1:48895]
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = [chr(byte) for byte in plain] + [chr(256 + i) for i in range(len(others))]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *(pair.replace(" ", "") for pair in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    return folder

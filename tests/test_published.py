@@ -170,22 +170,8 @@ def test_an_inpainting_model_loads_and_does_not_draw_from_a_prompt_alone(tmp_pat
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    """`vocab.json` and `merges.txt` out of the vocabulary that open_clip carries, as its README says in words."""
-    import gzip
-    from pathlib import Path
-
-    open_clip = pytest.importorskip("open_clip")
-    packed = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    merges = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")[1:48895]
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    letters = [chr(byte) for byte in plain] + [chr(256 + i) for i in range(len(others))]
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *(pair.replace(" ", "") for pair in merges)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder = tmp_path_factory.mktemp("words")
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    return folder
+    pytest.importorskip("open_clip")
+    return published.write_vocabulary(tmp_path_factory.mktemp("words"))
 
 
 def words(vocabulary, folder, model="sd15"):

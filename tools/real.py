@@ -7,6 +7,7 @@ Prints the largest differences and writes `real/report.md` beside both pictures.
 """
 
 import argparse
+import gc
 import platform
 import sys
 import time
@@ -23,7 +24,9 @@ from minildm.text import TextPair
 from minildm.unet import SINUSOIDS
 
 PROMPT = "a photograph of an astronaut riding a horse"
-STEPS, SCALE = 10, 7.5
+T, STEPS, SCALE = 501, 10, 7.5
+TEXT, CALL, DOWN, UP = "text states", "one call of the U-Net", "pixels to latents", "latents to pixels"
+DRAW = f"a picture, {STEPS} steps of ddim, scale {SCALE}"
 
 
 def reference(source: Path, config: Path | None, pair: bool, device: torch.device):
@@ -42,50 +45,69 @@ def reference(source: Path, config: Path | None, pair: bool, device: torch.devic
     return pipe.to(device)
 
 
-@torch.no_grad()
-def compare(source: Path, config: Path | None, size: int | None, device: torch.device) -> tuple[list, dict]:
-    """Rows (what, largest difference, largest entry, seconds ours, seconds theirs), and both pictures."""
-    ours = weights.load(source, device, config=config)
-    pair = isinstance(ours.text, TextPair)
-    theirs = reference(source, config, pair, device)
-    rows = []
+class Results(dict):
+    """What was asked -> the answer on the CPU, and the seconds it took."""
 
-    def row(what, mine, other):
+    def ask(self, what: str, work) -> None:
         started = time.perf_counter()
-        a = mine()
-        middle = time.perf_counter()
-        b = other()
-        rows.append((what, (a - b).abs().max().item(), b.abs().max().item(), middle - started,
-                     time.perf_counter() - middle))  # fmt: skip
-        return a, b
+        answer = work().float().cpu()
+        self[what] = answer, time.perf_counter() - started
+
+
+@torch.no_grad()
+def mine(source: Path, config: Path | None, size: int | None, device: torch.device) -> tuple[Results, dict]:
+    """Our answers, and what the reference needs to be asked the same."""
+    pipe, results = weights.load(source, device, config=config), Results()
+    generator = torch.Generator().manual_seed(0)
+    height = size or pipe.size
+    noise = torch.randn(1, *pipe.latent_shape(height, height), generator=generator).to(device)
+    pixels = torch.rand(1, 3, height, height, generator=generator).to(device) * 2 - 1
+    said = pipe.condition([PROMPT], height, height)
+    results.ask(TEXT, lambda: pipe.text([PROMPT]))
+    results.ask(CALL, lambda: pipe.unet(noise, torch.tensor([T], device=device), **said))
+    results.ask(DOWN, lambda: pipe.vae.encode(pixels)[0])
+    results.ask(UP, lambda: pipe.vae.decode(noise))
+    results.ask(DRAW, lambda: tasks.text2img(pipe, PROMPT, None, STEPS, SCALE, "ddim", noise) / 2 + 0.5)
+    given = {"height": height, "noise": noise, "pixels": pixels, "context": said["context"], "added": None}
+    if isinstance(pipe.text, TextPair):
+        pooled = pipe.unet.config.added_dim - 6 * SINUSOIDS
+        sizes = torch.tensor([[height, height, 0, 0, height, height]], device=device)
+        given["added"] = {"text_embeds": said["added"][:, :pooled], "time_ids": sizes}
+    return results, given
+
+
+@torch.no_grad()
+def others(source: Path, config: Path | None, given: dict, device: torch.device) -> Results:
+    """The reference's answers to the same."""
+    pipe, results = reference(source, config, given["added"] is not None, device), Results()
+    noise, t = given["noise"], torch.tensor([T], device=device)
 
     def words():
-        states = theirs.encode_prompt(PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)
-        return states[0]
+        return pipe.encode_prompt(PROMPT, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)[0]
 
-    generator = torch.Generator().manual_seed(0)
-    height = size or ours.size
-    noise = torch.randn(1, *ours.latent_shape(height, height), generator=generator).to(device)
-    pixels = torch.rand(1, 3, height, height, generator=generator).to(device) * 2 - 1
-    row("text states", lambda: ours.text([PROMPT]), words)
-    said = ours.condition([PROMPT], height, height)
-    t = torch.tensor([501], device=device)
-    more = {}
-    if pair:
-        pooled = ours.unet.config.added_dim - 6 * SINUSOIDS
-        more = {"text_embeds": said["added"][:, :pooled],
-                "time_ids": torch.tensor([[height, height, 0, 0, height, height]], device=device)}  # fmt: skip
-    row("one call of the U-Net", lambda: ours.unet(noise, t, **said),
-        lambda: theirs.unet(noise, t, said["context"], added_cond_kwargs=more or None).sample)  # fmt: skip
-    row("pixels to latents", lambda: ours.vae.encode(pixels)[0], lambda: theirs.vae.encode(pixels).latent_dist.mean)
-    row("latents to pixels", lambda: ours.vae.decode(noise), lambda: theirs.vae.decode(noise).sample)
-    pictures = row(
-        f"a picture, {STEPS} steps of ddim, scale {SCALE}",
-        lambda: tasks.text2img(ours, PROMPT, None, STEPS, SCALE, "ddim", noise) / 2 + 0.5,
-        lambda: theirs(PROMPT, num_inference_steps=STEPS, guidance_scale=SCALE, latents=noise, output_type="pt",
-                       height=height, width=height).images,
-    )  # fmt: skip
-    return rows, dict(zip(("minildm", "diffusers"), pictures, strict=True))
+    def picture():
+        return pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=SCALE, latents=noise, output_type="pt",
+                    height=given["height"], width=given["height"]).images  # fmt: skip
+
+    results.ask(TEXT, words)
+    results.ask(CALL, lambda: pipe.unet(noise, t, given["context"], added_cond_kwargs=given["added"]).sample)
+    results.ask(DOWN, lambda: pipe.vae.encode(given["pixels"]).latent_dist.mean)
+    results.ask(UP, lambda: pipe.vae.decode(noise).sample)
+    results.ask(DRAW, picture)
+    return results
+
+
+def compare(source: Path, config: Path | None, size: int | None, device: torch.device) -> tuple[list, dict]:
+    """Rows (what, largest difference, largest entry, seconds ours, seconds theirs), and both pictures.
+
+    One model after the other, so that the memory has to hold only one of them.
+    """
+    a, given = mine(source, config, size, device)
+    gc.collect()
+    b = others(source, config, given, device)
+    rows = [(what, (a[what][0] - b[what][0]).abs().max().item(), b[what][0].abs().max().item(), a[what][1], b[what][1])
+            for what in a]  # fmt: skip
+    return rows, {"minildm": a[DRAW][0], "diffusers": b[DRAW][0]}
 
 
 def main() -> None:
@@ -106,7 +128,7 @@ def main() -> None:
 
     asked.out.mkdir(exist_ok=True, parents=True)
     for name, picture in pictures.items():
-        save_image(picture.float().cpu(), asked.out / f"{name}.png")
+        save_image(picture, asked.out / f"{name}.png")
     told = [
         f"# {asked.weights.name} in minildm and in diffusers",
         "",

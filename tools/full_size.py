@@ -1,0 +1,81 @@
+"""Stable Diffusion at full size with random weights: names, shapes and configurations as published, worth nothing.
+
+    python -m tools.full_size sd15 FOLDER           the folder as it lies on the hub
+    python -m tools.full_size sd15 FOLDER --single  and FOLDER/single.safetensors, the original single file
+
+For `make real`, `python -m benchmarks.pipeline` and `python -m benchmarks.memory` where the published files are not at
+hand. 3.4 to 14 GB in float32, half of that with --half.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tests.published import STYLES, facts, write_vocabulary
+
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+
+
+def drawn(shapes: dict[str, list[int]], generator: torch.Generator, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Tensors of these names and shapes that keep what flows through a network of about unit size."""
+    made = {}
+    for name, shape in shapes.items():
+        if name.endswith("position_ids"):
+            made[name] = torch.arange(math.prod(shape)).view(shape)
+        elif len(shape) > 1:
+            fan = math.prod(shape[1:])
+            made[name] = (torch.randn(shape, generator=generator) / math.sqrt(fan)).to(dtype)
+        else:
+            made[name] = torch.full(shape, float("norm" in name and name.endswith("weight")), dtype=dtype)
+    return made
+
+
+def write_folder(family: str, folder: Path, dtype: torch.dtype) -> None:
+    """The folder of a family as it lies on the hub."""
+    configs, shapes, generator = (
+        facts("published_configs")[family],
+        facts("published_keys")["folders"],
+        torch.Generator(),
+    )
+    parts = [part for part in configs["model_index"] if part in configs and part != "scheduler"]
+    for part in parts:
+        (folder / part).mkdir(parents=True)
+        own = shapes.get(f"{family}.{part}") or shapes["sd15.vae.legacy"]
+        path = folder / part / f"{STEMS.get(part, 'model')}.safetensors"
+        save_file(drawn(own, generator.manual_seed(len(part)), dtype), path, {"format": "pt"})
+        path.chmod(0o644)
+        write(folder / part / "config.json", configs[part])
+    for part in (part for part in configs["model_index"] if part.startswith("tokenizer")):
+        (folder / part).mkdir()
+        write_vocabulary(folder / part)
+        write(folder / part / "tokenizer_config.json", configs[f"{part}_config"])
+        write(folder / part / "special_tokens_map.json", configs["special_tokens_map"])
+    (folder / "scheduler").mkdir()
+    write(folder / "scheduler" / "scheduler_config.json", configs["scheduler"])
+    write(folder / "model_index.json", configs["model_index"])
+
+
+def write(path: Path, config: dict) -> None:
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=list(STYLES))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--single", action="store_true", help="the original single file too")
+    parser.add_argument("--half", action="store_true", help="float16")
+    asked = parser.parse_args()
+    dtype = torch.float16 if asked.half else torch.float32
+    write_folder(asked.family, asked.folder, dtype)
+    if asked.single:
+        names = facts("published_keys")["files"][STYLES[asked.family]]
+        save_file(drawn(names, torch.Generator().manual_seed(0), dtype), asked.folder / "single.safetensors")
+
+
+if __name__ == "__main__":
+    main()
