@@ -75,7 +75,7 @@ def _folder(folder: Path) -> Contents:
 
 
 def _part(shapes: dict) -> str:
-    marks = {"unet": "time_embedding.", "vae": "post_quant_conv.", "text_encoder": "text_model.embeddings."}
+    marks = {"unet": "time_embedding.", "vae": "post_quant_conv.", "text_encoder": original.TEXT_MODEL + "embeddings."}
     for part, mark in marks.items():
         if any(name.startswith(mark) for name in shapes):
             return part
