@@ -51,12 +51,9 @@ KNOWN = {
     ),
 }  # fmt: skip
 
-PARTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-}
+WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model", "model"  # what a part's file of weights is called
+PARTS = {"unet": WEIGHTS, "vae": WEIGHTS, "text_encoder": TEXT_WEIGHTS, "text_encoder_2": TEXT_WEIGHTS}
+PICKLES = {WEIGHTS: WEIGHTS, TEXT_WEIGHTS: "pytorch_model"}  # and as a pickle
 SMALL = re.compile(
     r"model_index\.json|scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
     r"|tokenizer(_2)?/(merges\.txt|(vocab|tokenizer|tokenizer_config|special_tokens_map)\.json)"
@@ -97,28 +94,33 @@ def needed(half: bool, tokenizers: bool, pair: bool) -> list[str]:
     words = [f"tokenizer{n}/{name}" for n in seconds for name in ("vocab.json", "merges.txt", "tokenizer_config.json")]
     if tokenizers:
         return words
-    variant = ".fp16" if half else ""
     parts = [part for part in PARTS if pair or part != "text_encoder_2"]
-    files = [f"{part}/{name}" for part in parts for name in ("config.json", f"{PARTS[part]}{variant}.safetensors")]
+    files = [f"{part}/{name}" for part in parts for name in ("config.json", forms(PARTS[part], half)[0])]
     return ["model_index.json", "scheduler/scheduler_config.json", *files, *words]
 
 
-def choose(files: list[str], half: bool = False) -> list[str]:
-    """Which of a repository's files to fetch: configurations, tokenizers, and of each part one form of its weights.
+def forms(stem: str, half: bool = False) -> list[str]:
+    """The names that weights called `stem` go by, the one to take first: whole or in shards, last a pickle.
 
-    safetensors before pickles, whole before shards; float16 first with `half`, else where nothing else is safe.
+    In shards, that of their index. Float16 comes first with `half`, else after float32 and before any pickle.
     """
+    full = [f"{stem}.safetensors", f"{stem}.safetensors.index.json"]
+    small = [f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"]
+    pickles = [f"{PICKLES[stem]}.bin", f"{PICKLES[stem]}.fp16.bin"]
+    return [*(small + full if half else full + small), *pickles]
+
+
+def choose(files: list[str], half: bool = False) -> list[str]:
+    """Which of a repository's files to fetch: configurations, tokenizers, and of each part the first of its `forms`."""
     chosen = [name for name in files if SMALL.fullmatch(name)]
     for part, stem in PARTS.items():
-        bins = "pytorch_model" if stem == "model" else stem
-        full = [rf"{stem}\.safetensors", rf"{stem}(-\d+-of-\d+\.safetensors|\.safetensors\.index\.json)"]
-        small = [rf"{stem}\.fp16\.safetensors",
-                 rf"{stem}(\.fp16-\d+-of-\d+\.safetensors|\.safetensors\.index\.fp16\.json)"]  # fmt: skip
-        for pattern in [*(small + full if half else full + small), rf"{bins}\.bin", rf"{bins}\.fp16\.bin"]:
-            found = [name for name in files if re.fullmatch(f"{part}/{pattern}", name)]
-            if found:
-                chosen += found
-                break
+        first = next((name for name in forms(stem, half) if f"{part}/{name}" in files), None)
+        if first is None:
+            continue
+        chosen.append(f"{part}/{first}")
+        if first.endswith(".json"):
+            shard = stem + (r"\.fp16" if ".fp16" in first else "") + r"-\d+-of-\d+\.safetensors"
+            chosen += [name for name in files if re.fullmatch(f"{part}/{shard}", name)]
     return sorted(chosen)
 
 

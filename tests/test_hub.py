@@ -15,6 +15,7 @@ import torch
 
 from minildm import hub, weights
 from minildm.files import UserError
+from minildm.weights import archive
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json", "tokenizer/merges.txt"]
@@ -30,11 +31,24 @@ NEVER = ["README.md", "safety_checker/model.safetensors", "v1-5-pruned.ckpt", "v
     ([".fp16.safetensors", ".bin"], False, [".fp16.safetensors"]),
     ([".safetensors.index.json", "-00001-of-00002.safetensors", "-00002-of-00002.safetensors", ".bin"], False,
      [".safetensors.index.json", "-00001-of-00002.safetensors", "-00002-of-00002.safetensors"]),
+    ([".safetensors.index.fp16.json", ".fp16-00001-of-00001.safetensors", "-00001-of-00002.safetensors"], True,
+     [".safetensors.index.fp16.json", ".fp16-00001-of-00001.safetensors"]),
     ([".safetensors", ".safetensors.index.json", "-00001-of-00001.safetensors"], False, [".safetensors"]),
 ])  # fmt: skip
 def test_one_form_of_each_part_is_chosen(there, half, wanted):
     files = SMALL + NEVER + [STEM + end for end in there]
     assert hub.choose(files, half) == sorted(SMALL + [STEM + end for end in wanted])
+
+
+@pytest.mark.parametrize("part, pickle", [("unet", "diffusion_pytorch_model"), ("text_encoder", "pytorch_model")])
+def test_what_is_fetched_is_what_is_found(part, pickle, tmp_path):
+    """In each order of what is there, `choose` fetches the file that `load` then looks for."""
+    names = hub.forms(hub.PARTS[part])
+    assert names[-2] == f"{pickle}.bin"
+    for name in reversed(names):
+        (tmp_path / name).touch()
+        there = [f"{part}/{path.name}" for path in tmp_path.iterdir()]
+        assert archive.find(tmp_path, hub.PARTS[part]).name == name and hub.choose(there) == [f"{part}/{name}"]
 
 
 def test_what_is_needed_is_what_is_read(tmp_path):

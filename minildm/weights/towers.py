@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .. import hub
 from ..files import UserError
 from ..original import TEXT_MODEL
 from ..text import Text
@@ -90,7 +91,7 @@ def save_text(text: Text, folder: Path, dtype: torch.dtype, part: str = "text_en
     tensors = {TEXT_MODEL + name: tensor for name, tensor in text.model.state_dict().items()}
     if projected:
         tensors["text_projection.weight"] = text.text_projection.weight
-    archive.write(tensors, config, folder / part, "model", dtype)
+    archive.write(tensors, config, folder / part, hub.TEXT_WEIGHTS, dtype)
     own = folder / part.replace("text_encoder", "tokenizer")
     text.tokenizer.save_pretrained(own)
     if text.pad != text.tokenizer.pad_token_id:
