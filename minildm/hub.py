@@ -54,6 +54,7 @@ KNOWN = {
 WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model", "model"  # what a part's file of weights is called
 PARTS = {"unet": WEIGHTS, "vae": WEIGHTS, "text_encoder": TEXT_WEIGHTS, "text_encoder_2": TEXT_WEIGHTS}
 PICKLES = {WEIGHTS: WEIGHTS, TEXT_WEIGHTS: "pytorch_model"}  # and as a pickle
+PATIENCE = 5  # seconds for the hub to answer
 SMALL = re.compile(
     r"model_index\.json|scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
     r"|tokenizer(_2)?/(merges\.txt|(vocab|tokenizer|tokenizer_config|special_tokens_map)\.json)"
@@ -65,27 +66,29 @@ def fetch(source: str, half: bool = False, tokenizers: bool = False) -> Path:
     """The folder of a known family's name or of a hub id ("owner/name"), fetched if it is not in the cache yet.
 
     half: take the float16 files where there are some. tokenizers: those alone, without any weights.
-    Shows huggingface_hub's progress bars and goes on where a download broke off. Raises `UserError` that says which
-    files to put where, if nothing can be reached.
+    Nobody is asked for a known commit that lies in the cache whole. Shows huggingface_hub's progress bars and goes on
+    where a download broke off. Raises `UserError` that says which files to put where, if nothing can be reached.
     """
+    pair = source in ("sdxl", KNOWN["sdxl"][0].id)
     copies = KNOWN.get(source) or [c for family in KNOWN.values() for c in family if c.id == source]
     copies = copies or [Copy(source, "", "", "")]
     causes = []
     for copy in copies:
         try:
-            return _fetch(copy, half, tokenizers)
+            return _fetch(copy, half, tokenizers, pair)
         except UserError:
             raise
         except Exception as error:  # offline, gone, refused: many classes, and another mirror may do
             causes.append(f"{copy.id}: {type(error).__name__}")
-    wanted = ", ".join(needed(half, tokenizers, pair=source in ("sdxl", KNOWN["sdxl"][0].id)))
+    here = "" if tokenizers else "no folder or file of that name here, and "
+    wanted = ", ".join(needed(half, tokenizers, pair))
     allowed = f"a folder or file that is there, a hub that answers, or a folder with these files: {wanted}"
-    raise UserError(f"model {source}", "; ".join(causes), allowed)
+    raise UserError(f"model {source}", f"{here}nothing from the hub ({'; '.join(causes)})", allowed)
 
 
 def is_id(source: str) -> bool:
     """Whether this can be the name of a model on the hub: a known family's, or "owner/name"."""
-    return source in KNOWN or re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None
+    return source in KNOWN or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
 
 
 def needed(half: bool, tokenizers: bool, pair: bool) -> list[str]:
@@ -124,19 +127,41 @@ def choose(files: list[str], half: bool = False) -> list[str]:
     return sorted(chosen)
 
 
-def _fetch(copy: Copy, half: bool, tokenizers: bool) -> Path:
-    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+def _fetch(copy: Copy, half: bool, tokenizers: bool, pair: bool) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
 
+    cached = _cached(copy, half, tokenizers, pair)
+    if cached and copy.revision:  # "main" may have moved on, a commit stays what it is
+        return cached
     revision = copy.revision or "main"
-    marker = "tokenizer/merges.txt" if tokenizers else "model_index.json"
     try:
-        files = HfApi().list_repo_files(copy.id, revision=revision)
+        info = HfApi().model_info(copy.id, revision=revision, timeout=PATIENCE)  # unlike others, asks once
     except Exception:
-        cached = try_to_load_from_cache(copy.id, marker, revision=revision)
-        if not isinstance(cached, str):
+        cached = cached or _cached(copy, not half, tokenizers, pair)
+        if cached is None:
             raise
-        return Path(cached).parents[marker.count("/")]
-    wanted = [name for name in files if TOKENIZERS.fullmatch(name)] if tokenizers else choose(files, half)
+        return cached
+    wanted = _wanted([file.rfilename for file in info.siblings], half, tokenizers)
     if not tokenizers and "model_index.json" not in wanted:
         raise UserError(f"model {copy.id}", "no model_index.json", "a repository in the diffusers layout")
     return Path(snapshot_download(copy.id, revision=revision, allow_patterns=wanted))
+
+
+def _cached(copy: Copy, half: bool, tokenizers: bool, pair: bool) -> Path | None:
+    """The copy's folder in the cache if all that would be fetched is in it: a download may have broken off."""
+    from huggingface_hub import get_cached_repo_tree, try_to_load_from_cache
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    revision = copy.revision or "main"
+    try:
+        files = [file.path for file in get_cached_repo_tree(copy.id, revision=revision)]
+        names = _wanted(files, half, tokenizers)
+    except CachedRepoTreeNotFoundError:  # never fetched, or by an old huggingface_hub, which kept no list
+        names = needed(half, tokenizers, pair)
+    found = [try_to_load_from_cache(copy.id, name, revision=revision) for name in names]
+    whole = found and all(isinstance(path, str) for path in found)
+    return Path(found[0]).parents[names[0].count("/")] if whole else None
+
+
+def _wanted(files: list[str], half: bool, tokenizers: bool) -> list[str]:
+    return [name for name in files if TOKENIZERS.fullmatch(name)] if tokenizers else choose(files, half)
