@@ -51,12 +51,10 @@ KNOWN = {
     ),
 }  # fmt: skip
 
-PARTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-}
+WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model", "model"  # what a part's file of weights is called
+PARTS = {"unet": WEIGHTS, "vae": WEIGHTS, "text_encoder": TEXT_WEIGHTS, "text_encoder_2": TEXT_WEIGHTS}
+PICKLES = {WEIGHTS: WEIGHTS, TEXT_WEIGHTS: "pytorch_model"}  # and as a pickle
+PATIENCE = 5  # seconds for the hub to answer
 SMALL = re.compile(
     r"model_index\.json|scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
     r"|tokenizer(_2)?/(merges\.txt|(vocab|tokenizer|tokenizer_config|special_tokens_map)\.json)"
@@ -68,27 +66,29 @@ def fetch(source: str, half: bool = False, tokenizers: bool = False) -> Path:
     """The folder of a known family's name or of a hub id ("owner/name"), fetched if it is not in the cache yet.
 
     half: take the float16 files where there are some. tokenizers: those alone, without any weights.
-    Shows huggingface_hub's progress bars and goes on where a download broke off. Raises `UserError` that says which
-    files to put where, if nothing can be reached.
+    Nobody is asked for a known commit that lies in the cache whole. Shows huggingface_hub's progress bars and goes on
+    where a download broke off. Raises `UserError` that says which files to put where, if nothing can be reached.
     """
+    pair = source in ("sdxl", KNOWN["sdxl"][0].id)
     copies = KNOWN.get(source) or [c for family in KNOWN.values() for c in family if c.id == source]
     copies = copies or [Copy(source, "", "", "")]
     causes = []
     for copy in copies:
         try:
-            return _fetch(copy, half, tokenizers)
+            return _fetch(copy, half, tokenizers, pair)
         except UserError:
             raise
         except Exception as error:  # offline, gone, refused: many classes, and another mirror may do
             causes.append(f"{copy.id}: {type(error).__name__}")
-    wanted = ", ".join(needed(half, tokenizers, pair=source in ("sdxl", KNOWN["sdxl"][0].id)))
+    here = "" if tokenizers else "no folder or file of that name here, and "
+    wanted = ", ".join(needed(half, tokenizers, pair))
     allowed = f"a folder or file that is there, a hub that answers, or a folder with these files: {wanted}"
-    raise UserError(f"model {source}", "; ".join(causes), allowed)
+    raise UserError(f"model {source}", f"{here}nothing from the hub ({'; '.join(causes)})", allowed)
 
 
 def is_id(source: str) -> bool:
     """Whether this can be the name of a model on the hub: a known family's, or "owner/name"."""
-    return source in KNOWN or re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None
+    return source in KNOWN or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None
 
 
 def needed(half: bool, tokenizers: bool, pair: bool) -> list[str]:
@@ -97,44 +97,71 @@ def needed(half: bool, tokenizers: bool, pair: bool) -> list[str]:
     words = [f"tokenizer{n}/{name}" for n in seconds for name in ("vocab.json", "merges.txt", "tokenizer_config.json")]
     if tokenizers:
         return words
-    variant = ".fp16" if half else ""
     parts = [part for part in PARTS if pair or part != "text_encoder_2"]
-    files = [f"{part}/{name}" for part in parts for name in ("config.json", f"{PARTS[part]}{variant}.safetensors")]
+    files = [f"{part}/{name}" for part in parts for name in ("config.json", forms(PARTS[part], half)[0])]
     return ["model_index.json", "scheduler/scheduler_config.json", *files, *words]
 
 
-def choose(files: list[str], half: bool = False) -> list[str]:
-    """Which of a repository's files to fetch: configurations, tokenizers, and of each part one form of its weights.
+def forms(stem: str, half: bool = False) -> list[str]:
+    """The names that weights called `stem` go by, the one to take first: whole or in shards, last a pickle.
 
-    safetensors before pickles, whole before shards; float16 first with `half`, else where nothing else is safe.
+    In shards, that of their index. Float16 comes first with `half`, else after float32 and before any pickle.
     """
+    full = [f"{stem}.safetensors", f"{stem}.safetensors.index.json"]
+    small = [f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"]
+    pickles = [f"{PICKLES[stem]}.bin", f"{PICKLES[stem]}.fp16.bin"]
+    return [*(small + full if half else full + small), *pickles]
+
+
+def choose(files: list[str], half: bool = False) -> list[str]:
+    """Which of a repository's files to fetch: configurations, tokenizers, and of each part the first of its `forms`."""
     chosen = [name for name in files if SMALL.fullmatch(name)]
     for part, stem in PARTS.items():
-        bins = "pytorch_model" if stem == "model" else stem
-        full = [rf"{stem}\.safetensors", rf"{stem}(-\d+-of-\d+\.safetensors|\.safetensors\.index\.json)"]
-        small = [rf"{stem}\.fp16\.safetensors",
-                 rf"{stem}(\.fp16-\d+-of-\d+\.safetensors|\.safetensors\.index\.fp16\.json)"]  # fmt: skip
-        for pattern in [*(small + full if half else full + small), rf"{bins}\.bin", rf"{bins}\.fp16\.bin"]:
-            found = [name for name in files if re.fullmatch(f"{part}/{pattern}", name)]
-            if found:
-                chosen += found
-                break
+        first = next((name for name in forms(stem, half) if f"{part}/{name}" in files), None)
+        if first is None:
+            continue
+        chosen.append(f"{part}/{first}")
+        if first.endswith(".json"):
+            shard = stem + (r"\.fp16" if ".fp16" in first else "") + r"-\d+-of-\d+\.safetensors"
+            chosen += [name for name in files if re.fullmatch(f"{part}/{shard}", name)]
     return sorted(chosen)
 
 
-def _fetch(copy: Copy, half: bool, tokenizers: bool) -> Path:
-    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+def _fetch(copy: Copy, half: bool, tokenizers: bool, pair: bool) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
 
+    cached = _cached(copy, half, tokenizers, pair)
+    if cached and copy.revision:  # "main" may have moved on, a commit stays what it is
+        return cached
     revision = copy.revision or "main"
-    marker = "tokenizer/merges.txt" if tokenizers else "model_index.json"
     try:
-        files = HfApi().list_repo_files(copy.id, revision=revision)
+        info = HfApi().model_info(copy.id, revision=revision, timeout=PATIENCE)  # unlike others, asks once
     except Exception:
-        cached = try_to_load_from_cache(copy.id, marker, revision=revision)
-        if not isinstance(cached, str):
+        cached = cached or _cached(copy, not half, tokenizers, pair)
+        if cached is None:
             raise
-        return Path(cached).parents[marker.count("/")]
-    wanted = [name for name in files if TOKENIZERS.fullmatch(name)] if tokenizers else choose(files, half)
+        return cached
+    wanted = _wanted([file.rfilename for file in info.siblings], half, tokenizers)
     if not tokenizers and "model_index.json" not in wanted:
         raise UserError(f"model {copy.id}", "no model_index.json", "a repository in the diffusers layout")
     return Path(snapshot_download(copy.id, revision=revision, allow_patterns=wanted))
+
+
+def _cached(copy: Copy, half: bool, tokenizers: bool, pair: bool) -> Path | None:
+    """The copy's folder in the cache if all that would be fetched is in it: a download may have broken off."""
+    from huggingface_hub import get_cached_repo_tree, try_to_load_from_cache
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    revision = copy.revision or "main"
+    try:
+        files = [file.path for file in get_cached_repo_tree(copy.id, revision=revision)]
+        names = _wanted(files, half, tokenizers)
+    except CachedRepoTreeNotFoundError:  # never fetched, or by an old huggingface_hub, which kept no list
+        names = needed(half, tokenizers, pair)
+    found = [try_to_load_from_cache(copy.id, name, revision=revision) for name in names]
+    whole = found and all(isinstance(path, str) for path in found)
+    return Path(found[0]).parents[names[0].count("/")] if whole else None
+
+
+def _wanted(files: list[str], half: bool, tokenizers: bool) -> list[str]:
+    return [name for name in files if TOKENIZERS.fullmatch(name)] if tokenizers else choose(files, half)

@@ -22,6 +22,8 @@ PREFIXES = {
     "conditioner.embedders.0.transformer.": "text_encoder",
     "conditioner.embedders.1.model.": "text_encoder_2",
 }
+# On every name of a published text tower; transformers 5 dropped it from its classes.
+TEXT_MODEL = "text_model."
 # What a file may hold besides: an average of the weights, the schedule's buffers, numbers that nobody reads.
 EXTRA = re.compile(r"model_ema\..+|betas|\w*alphas_cumprod(_prev)?|posterior_\w+|.+\.(position_ids|logit_scale)")
 
@@ -131,8 +133,8 @@ def vae_attention(name: str, tensor: Tensor) -> tuple[str, Tensor]:
 
 def _text(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors.items():
-        if name.startswith("text_model."):  # CLIP as transformers names it
-            yield name.removeprefix("text_model."), tensor
+        if name.startswith(TEXT_MODEL):  # CLIP as transformers names it
+            yield name.removeprefix(TEXT_MODEL), tensor
             continue
         name = re.sub(r"^transformer\.resblocks\.(\d+)\.", r"encoder.layers.\1.", name)
         stem, joined, kind = name.partition("attn.in_proj_")

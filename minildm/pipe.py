@@ -125,23 +125,25 @@ class LatentDiffusion(nn.Module):
             return {}
         with self.at_work(self.text):
             context, pooled = self.text.both(list(prompts))
+        return self._with_sizes(context, pooled, height, width)
+
+    @torch.no_grad()
+    def uncondition(self, count: int, height: int | None = None, width: int | None = None) -> dict:
+        """The same for `count` pictures of which nothing is said: the empty text, or zeros where `zeros_for_empty`."""
+        if self.text is None or not self.zeros_for_empty:
+            return self.condition([""] * count, height, width)
+        config, tokens = self.unet.config, self.text.tokenizer.model_max_length
+        context = torch.zeros(count, tokens, config.context_dim, dtype=self.dtype, device=self.device)
+        pooled = context.new_zeros(count, config.added_dim - 6 * SINUSOIDS if config.added_dim else 0)
+        return self._with_sizes(context, pooled, height, width)
+
+    def _with_sizes(self, context: Tensor, pooled: Tensor, height: int | None, width: int | None) -> dict:
         if self.unet.config.added_dim is None:
             return {"context": context}
         height, width = height or self.size, width or self.size
         sizes = torch.tensor([height, width, 0, 0, height, width], device=context.device)
         sines = timestep_embedding(sizes, SINUSOIDS).flatten().expand(len(pooled), -1)  # (b, 6 * SINUSOIDS)
         return {"context": context, "added": torch.cat([pooled, sines.to(pooled.dtype)], dim=-1)}
-
-    @torch.no_grad()
-    def uncondition(self, count: int, height: int | None = None, width: int | None = None) -> dict:
-        """The same for `count` pictures of which nothing is said: the empty text, or zeros where `zeros_for_empty`."""
-        said = self.condition([""] * count, height, width)
-        if self.zeros_for_empty and said:
-            said["context"] = torch.zeros_like(said["context"])
-            if "added" in said:
-                pooled = self.unet.config.added_dim - 6 * SINUSOIDS
-                said["added"] = torch.cat([torch.zeros_like(said["added"][:, :pooled]), said["added"][:, pooled:]], -1)
-        return said
 
     def rows(self, steps: int, sampler: str) -> list[levels.Level]:
         """The steps + 1 rows that `sampler` goes through, noisiest first."""

@@ -23,7 +23,12 @@ from .runs import (
     vae_run,
 )
 from .train import EMA, Progress, check_length, fit
+from .unet import UNet
 
+NETWORKS = {  # by the recipe and whether a small one is asked for
+    ("latent", False): LATENT_CONFIG, ("latent", True): SMALL_LATENT,
+    ("pixel", False): PIXEL_CONFIG, ("pixel", True): SMALL_PIXEL,
+}  # fmt: skip
 MARKS = 40  # lines in a run's `metrics.jsonl`
 
 
@@ -42,11 +47,18 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
         raise UserError("recipe", name, "one of " + ", ".join(RECIPES))
     if objects not in (None, 1, 2):
         raise UserError("objects", objects, "1, 2 or nothing for both")
+    if name == "latent" and not captions:
+        raise UserError("captions", captions, "True; only a pixel model goes without prompts")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in ("latent", "pixel"):
-            return _diffusion(name, objects, captions, small, vae, clip, start, device)
-        if name == "decoder":
+            words = weights.load(clip).text if captions else None
+            encoder = weights.load(vae) if name == "latent" else None
+            config = NETWORKS[name, small] if captions else PLAIN_PIXEL
+            run = diffusion_run(encoder, words, config, objects, device=device)
+            if start:
+                _start_from(start, run.model)
+        elif name == "decoder":
             run = decoder_run(weights.load(vae))
         elif name == "relations":
             run = relations_run(weights.load(clip))
@@ -56,24 +68,11 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
     return run
 
 
-def _diffusion(name, objects, captions, small, vae, clip, start, device) -> Run:
-    if name == "latent" and not captions:
-        raise UserError("captions", captions, "True; only a pixel model goes without prompts")
-    words = weights.load(clip).text if captions else None
-    encoder = weights.load(vae) if name == "latent" else None
-    if words is None and encoder is None:
-        config = PLAIN_PIXEL
-    elif small:
-        config = SMALL_LATENT if encoder else SMALL_PIXEL
-    else:
-        config = LATENT_CONFIG if encoder else PIXEL_CONFIG
-    run = diffusion_run(encoder, words, config, objects, device=device)
-    if start:
-        trained = weights.load(start).unet
-        if trained.config != config:
-            raise UserError("start", start, f"a model with this network: {config}")
-        run.model.load_state_dict(trained.state_dict())
-    return run
+def _start_from(source: str, model: UNet) -> None:
+    trained = weights.load(source).unet
+    if trained.config != model.config:
+        raise UserError("start", source, f"a model with this network: {model.config}")
+    model.load_state_dict(trained.state_dict())
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from published import facts
+from published import Origin, facts
 
 from minildm import original
 from minildm.files import UserError
@@ -44,26 +44,8 @@ def test_a_single_file_holds_the_names_and_shapes_of_the_folder(published, file,
     ("sd15.compvis", "vae", "vae"), ("sd21.compvis", "vae", "vae"), ("sdxl.sgm", "vae", "vae"),
 ])  # fmt: skip
 def test_each_name_is_the_published_translation(published, file, part, table):
-    tagged = {name: Tagged(name, tensor) for name, tensor in empty(published["files"][file]).items()}
-    ours = original.parts(tagged)[part]
-    assert {name: tensor.name for name, tensor in ours.items()} == published["maps"][table]
-
-
-class Tagged:
-    """A tensor that remembers its name, also where a part of it is taken."""
-
-    def __init__(self, name, tensor):
-        self.name, self.tensor, self.ndim = name, tensor, tensor.ndim
-
-    def __getitem__(self, index):
-        return Tagged(self.name, self.tensor[index])
-
-    def chunk(self, n):
-        return [Tagged(self.name, some) for some in self.tensor.chunk(n)]
-
-    @property
-    def T(self):
-        return Tagged(self.name, self.tensor.T)
+    names = {name: Origin(name) for name in published["files"][file]}
+    assert original.parts(names)[part] == published["maps"][table]
 
 
 def test_averages_and_schedule_buffers_are_left_out(published):

@@ -2,6 +2,7 @@
 
 import math
 
+import published
 import pytest
 import tiny
 import torch
@@ -115,3 +116,20 @@ def test_an_offloaded_model_draws_the_same_and_each_part_comes_and_goes(monkeypa
     after = tasks.text2img(model, "a red circle", steps=3, noise=torch.ones(1, 4, 8, 8))
     torch.testing.assert_close(after, before)
     assert [name for name, _ in moves] == ["text"] * 4 + ["unet"] * 2 + ["vae"] * 2  # the prompt and the empty text
+
+
+def test_zeros_for_the_empty_text_are_the_same_without_reading_it(monkeypatch):
+    """SDXL's rule: nothing is said by zeros of the shapes that the towers would give, and they are not run."""
+    for style in ("sdxl", "sd15"):  # with and without the pooled state and the sizes
+        pipe = published.pipe(style)
+        pipe.zeros_for_empty = True
+        said = pipe.condition(["", ""], 64, 96)
+        wanted = {"context": torch.zeros_like(said["context"])}
+        if style == "sdxl":
+            wanted["added"] = said["added"].clone()
+            wanted["added"][:, :24] = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe.text, "both", None)
+            torch.testing.assert_close(pipe.uncondition(2, 64, 96), wanted, atol=0, rtol=0)
+    pipe.zeros_for_empty = False
+    torch.testing.assert_close(pipe.uncondition(2), pipe.condition(["", ""]), atol=0, rtol=0)

@@ -25,7 +25,6 @@ from .single import Plan, plan_from_folder, plan_from_shapes
 
 __all__ = ["SHIPPED", "fingerprint", "inspect", "load", "locate", "manifest", "save", "shipped", "unused"]
 
-WEIGHTS = "diffusion_pytorch_model"
 TEXTS = ("text_encoder", "text_encoder_2")
 
 
@@ -63,7 +62,7 @@ def _load_folder(folder: Path, dtype: torch.dtype, config: Path) -> LatentDiffus
 
     def tensors(part: str) -> tuple[dict[str, Tensor], str]:
         where = folder if part == "unet" else shared
-        path = archive.find(where / part, "model" if part in TEXTS else WEIGHTS)
+        path = archive.find(where / part, hub.PARTS[part])
         return archive.read(path), str(path)
 
     return _assemble(plan_from_folder(config), tensors, archive.with_shared_parts(config), dtype)
@@ -122,10 +121,10 @@ def _load_part(folder: Path, dtype: torch.dtype) -> nn.Module:
             model = FlatVAE(**{name: config[name] for name in ("shape", "latent", "hidden")})
         elif kind != "MiniCLIP":
             raise UserError(f"config {folder / 'config.json'}, _class_name", kind, "AutoencoderKL, FlatVAE or MiniCLIP")
-    path = archive.find(folder, WEIGHTS)
+    path = archive.find(folder, hub.WEIGHTS)
     tensors = archive.read(path)
     if kind == "MiniCLIP":
-        file = archive.find(folder / "text_encoder", "model")
+        file = archive.find(folder / "text_encoder", hub.TEXT_WEIGHTS)
         text = towers.build_text(towers.text_config(folder / "text_encoder" / "config.json"), archive.read(file),
                                  towers.load_tokenizer(folder / "tokenizer"), dtype, str(file))  # fmt: skip
         with torch.device("meta"):

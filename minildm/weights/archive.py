@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor, nn
 
+from .. import hub
 from ..files import UserError, atomic_write
 
-INDEX, SAFE, PICKLES = ".safetensors.index.json", ".safetensors", (".ckpt", ".pt", ".pth", ".bin")
+SAFE, PICKLES = ".safetensors", (".ckpt", ".pt", ".pth", ".bin")
 LORA = (".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", "lora_unet_", "lora_te")
 # Data that a file of weights may hold beside weights, and which is read nowhere.
 UNREAD = ("position_ids",)
@@ -47,13 +48,8 @@ def with_shared_parts(folder: Path) -> Path:
 
 
 def find(folder: Path, stem: str) -> Path:
-    """The file of tensors called `stem` in a folder: whole, in shards, in half precision, or last a pickle.
-
-    Raises `UserError` that lists what was looked for.
-    """
-    bins = {"model": "pytorch_model"}.get(stem, stem)  # what transformers calls its pickles
-    names = [stem + SAFE, stem + INDEX, stem + ".fp16" + SAFE, stem + SAFE + ".index.fp16.json",
-             bins + ".bin", bins + ".fp16.bin"]  # fmt: skip
+    """The weights called `stem` in a folder: the first of their `hub.forms`. Raises `UserError` that lists them."""
+    names = hub.forms(stem)
     for name in names:
         if (folder / name).is_file():
             return folder / name

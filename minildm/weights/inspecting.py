@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .. import original
+from .. import hub, original
 from ..files import UserError
 from . import archive
 from .single import FAMILIES, count
@@ -61,7 +61,7 @@ def inspect(path: str | Path) -> Contents:
 def _folder(folder: Path) -> Contents:
     files = []
     for part in sorted(p for p in folder.iterdir() if p.is_dir()):
-        for stem in ("diffusion_pytorch_model", "model"):
+        for stem in (hub.WEIGHTS, hub.TEXT_WEIGHTS):
             try:
                 files.append((part.name, inspect(archive.find(part, stem))))
             except UserError:
@@ -75,7 +75,7 @@ def _folder(folder: Path) -> Contents:
 
 
 def _part(shapes: dict) -> str:
-    marks = {"unet": "time_embedding.", "vae": "post_quant_conv.", "text_encoder": "text_model.embeddings."}
+    marks = {"unet": "time_embedding.", "vae": "post_quant_conv.", "text_encoder": original.TEXT_MODEL + "embeddings."}
     for part, mark in marks.items():
         if any(name.startswith(mark) for name in shapes):
             return part

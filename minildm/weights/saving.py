@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import configs
+from .. import configs, hub
 from ..clip import MiniCLIP
 from ..files import UserError
 from ..pipe import LatentDiffusion
@@ -70,4 +70,4 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
 
 def _write(module: nn.Module, config: dict, folder: Path, dtype: torch.dtype, skip: str = "\0") -> None:
     tensors = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(skip)}
-    archive.write(tensors, config, folder, "diffusion_pytorch_model", dtype)
+    archive.write(tensors, config, folder, hub.WEIGHTS, dtype)

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .. import hub
 from ..files import UserError
+from ..original import TEXT_MODEL
 from ..text import Text
 from . import archive
 
 if TYPE_CHECKING:
     from transformers import CLIPTextConfig, CLIPTokenizer
-
-# On every name of a published text tower; transformers 5 dropped it from its classes.
-PREFIX = "text_model."
 
 
 def load_tokenizer(folder: Path) -> tuple["CLIPTokenizer", int]:
@@ -70,7 +69,7 @@ def build_text(
         most = f"at most {config.vocab_size} and {config.max_position_embeddings}, as its config says"
         got = f"{len(words)} tokens, {words.model_max_length} in a prompt"
         raise UserError(f"tokenizer of {what}", got, most)
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    tensors = {name.removeprefix(TEXT_MODEL): tensor for name, tensor in tensors.items()}
     with torch.device("meta"):
         model = nn.Module()
         model.inner = CLIPTextModel(config)
@@ -89,10 +88,10 @@ def save_text(text: Text, folder: Path, dtype: torch.dtype, part: str = "text_en
     kind = "CLIPTextModelWithProjection" if projected else "CLIPTextModel"
     # a pipeline that opens in float32 must not meet a text tower in float16
     config = text.model.config.to_dict() | {"architectures": [kind], "dtype": "float32"}
-    tensors = {PREFIX + name: tensor for name, tensor in text.model.state_dict().items()}
+    tensors = {TEXT_MODEL + name: tensor for name, tensor in text.model.state_dict().items()}
     if projected:
         tensors["text_projection.weight"] = text.text_projection.weight
-    archive.write(tensors, config, folder / part, "model", dtype)
+    archive.write(tensors, config, folder / part, hub.TEXT_WEIGHTS, dtype)
     own = folder / part.replace("text_encoder", "tokenizer")
     text.tokenizer.save_pretrained(own)
     if text.pad != text.tokenizer.pad_token_id:
