@@ -51,6 +51,16 @@ def test_notebook_is_clean(path):
             assert output.get("name") != "stderr", output.text
 
 
+def test_the_whole_of_latent_diffusion_is_one_cell_in_three_lessons():
+    """The promise of lesson 00: the last lesson runs it with nothing changed but the folder and the prompt."""
+    cells = []
+    for source in SOURCES:
+        for cell in next(iter(tool.build(source).values())).cells:
+            if "whole-of-latent-diffusion" in cell.metadata.get("tags", []):
+                cells.append(cell.source[cell.source.index("pipe = weights.load(FOLDER") :])
+    assert len(cells) == 3 and len(set(cells)) == 1
+
+
 # The tool itself
 
 LESSON = """\
