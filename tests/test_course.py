@@ -66,7 +66,6 @@ def test_each_mistake_gets_its_own_hint(name):
     for wrong, hint in WRONG[name]:
         found = check.judge(name, answer(wrong))
         assert found.state == "wrong" and hint in found.hint, wrong.__name__
-        assert answer(wrong).__name__ in found.what or len(found.what) > 20, "on which input"
         hints[wrong.__name__] = found.hint
     assert len(set(hints.values())) == len(hints), "each its own"
 

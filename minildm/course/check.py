@@ -117,7 +117,10 @@ class Watched:
 
 
 def _frozen(value: object) -> object:
-    """What an edit in place would change about a value, as something that compares by ==."""
+    """What an edit in place would change about a value, as something that compares by ==.
+
+    Networks and generators are free to change: that is what they are handed over for.
+    """
     if isinstance(value, Tensor):
         content = b"" if value.is_meta else value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
         return tuple(value.shape), content

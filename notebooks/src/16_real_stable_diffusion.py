@@ -519,19 +519,22 @@ check.exercise("16.rename", rename)
 #   works has its weights on the device) costs 4. Costs add up.
 #
 # Return the set of savings that costs least among those with which the need is at most the budget: `set()` if nothing has to be
-# saved, `None` if nothing helps. Then ask it what your card needs: `plan(*SD15, 6)` and `plan(*SDXL, 6)`.
+# saved, `None` if nothing helps. Then ask it what your card needs: `plan(*SIZES["SD 1.5"], 6)` and
+# `plan(*SIZES["SDXL"], 6)`.
 
 # %% tags=["setup"]
 # Parameters as published. The work is a rough count for 512 x 512 and 1024 x 1024 pixels: of the decoder three of its largest
 # maps (256 channels, all pixels), in strips two; of the U-Net the widest feed-forward layer and what it keeps for the way up.
-SD15 = (
-    {"text": 123_060_480, "unet": 859_520_964, "vae": 83_653_863},
-    {"text": 1_000_000, "unet": 60_000_000, "vae": 200_000_000, "vae in strips": 134_000_000},
-)
-SDXL = (
-    {"text": 817_720_320, "unet": 2_567_463_684, "vae": 83_653_863},
-    {"text": 2_000_000, "unet": 200_000_000, "vae": 800_000_000, "vae in strips": 540_000_000},
-)
+SIZES = {
+    "SD 1.5": (
+        {"text": 123_060_480, "unet": 859_520_964, "vae": 83_653_863},
+        {"text": 1_000_000, "unet": 60_000_000, "vae": 200_000_000, "vae in strips": 134_000_000},
+    ),
+    "SDXL": (
+        {"text": 817_720_320, "unet": 2_567_463_684, "vae": 83_653_863},
+        {"text": 2_000_000, "unet": 200_000_000, "vae": 800_000_000, "vae in strips": 540_000_000},
+    ),
+}
 
 # %% tags=["exercise"]
 def plan(weights, work, budget):
@@ -556,7 +559,7 @@ check.exercise("16.memory_plan", plan)
 # different sum for every set, so counting from 0 to 7 goes through the sets from the cheapest on.
 
 # %% tags=["solution"]
-for name, model in {"SD 1.5": SD15, "SDXL": SDXL}.items():
+for name, model in SIZES.items():
     for budget in (3, 6, 12):
         print(f"{name:8} on {budget:2} GB: {plan(*model, budget)}")
 

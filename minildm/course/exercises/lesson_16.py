@@ -159,7 +159,9 @@ def renames_every_name(fn: Callable) -> None:
         number, piece = int(name.split(".")[1]), next(piece for piece in INNER if f".{piece}." in name)
         stem, last = ".".join(ours.split(".")[:4]), ours.split(".")[-1]
         hint = INNER[piece]
-        if isinstance(got, str) and not got.startswith(stem + "."):
+        if not isinstance(got, str):
+            hint = "Return our name, a string."
+        elif not got.startswith(stem + "."):
             hint = numbering_slip(number, got)
         elif got == ours.removesuffix(f".{last}"):
             hint = f"The last piece, `{last}`, stays as it is."
