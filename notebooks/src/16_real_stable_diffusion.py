@@ -387,7 +387,183 @@ show.figure(
 #   public without thinking about what it will be asked for.
 # - **Licences.** The code here is MIT. The weights are not ours and carry their own: CreativeML Open RAIL-M (SD 1.x) and
 #   Open RAIL++-M (SD 2.x, SDXL), which list uses that are not allowed.
+
+# %% [markdown] tags=["solution"]
+# # 16 · Real Stable Diffusion: solutions
 #
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Write your answer in place of the dots and run the cell. Its last line looks at what you wrote: a tick, or what is amiss
+# and on which input. `check.hint("16.rename")` gives a hint, and a clearer one each time; nothing is counted. Whatever you
+# write, the notebook runs on.
+
+# %% tags=["setup"]
+import math
+
+import torch
+from torch import nn
+
+from minildm.course import check
+from minildm.unet import UNet, UNetConfig
+
+with torch.device("meta"):
+    TABLE = {name: tuple(tensor.shape) for name, tensor in UNet().state_dict().items()}  # SD 1.5's names and shapes
+print(len(TABLE), "tensors, the first two:", *list(TABLE.items())[:2])
+
+# %% [markdown] tags=["exercise"]
+# ### 16.read_table: what a header tells
+#
+# Write `census(table)`. It is given a dictionary of the names and shapes of a U-Net, such as `TABLE`, and returns three things:
+# - the family, `"SD 1.x"`, `"SD 2.x"` or `"SDXL"`: the states of the text have width 768, 1024 or 2048;
+# - `True` if it is for inpainting, `False` if not: an inpainting model takes nine channels in, not four;
+# - a dictionary with the number of parameters of each part. A part is the piece of a name before its first dot:
+#   `conv_in`, `time_embedding`, `down_blocks` and so on.
+
+# %% tags=["exercise"]
+def census(table):
+    # BEGIN SOLUTION
+    counts = {}
+    for name, shape in table.items():
+        part = name.split(".")[0]
+        counts[part] = counts.get(part, 0) + math.prod(shape)
+        if name.endswith("attn2.to_k.weight"):
+            family = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}[shape[1]]
+    inpainting = table["conv_in.weight"][1] == 9
+    return family, inpainting, counts
+    # END SOLUTION
+
+
+check.exercise("16.read_table", census)
+
+# %% [markdown] tags=["solution"]
+# PyTorch keeps the matrix of a linear layer as (out, in), and the weight of a convolution as (out, in, height, width): in both
+# what goes *in* stands second. Keys and values of cross-attention are made from the text, so the width of the text is what
+# `attn2.to_k` takes in. Which of the sixteen `attn2` you look at is all the same. Only do not fix on a name of the
+# first level: SDXL has no attention there.
+
+# %% [markdown] tags=["exercise"]
+# ### 16.find_eps: a fault without a name
+#
+# A norm divides by $\sqrt{\text{var} + \epsilon}$, and its `eps` is in no file of weights. Write `find_norm(right, suspect)`. It is
+# given two U-Nets with equal weights. In `suspect` the eps of some `GroupNorm`s was changed: of one, of several, or of none. Return a
+# list with the names of these modules, as `named_modules()` gives them, such as `"mid_block.attentions.0.norm"`.
+#
+# You may compare what the modules say of themselves, or what comes out of them. In the second case: the networks are small, in
+# float64, and are run by `right(x, t, context)` with `x` (1, 4, 8, 8), `t` (1,) and `context` (1, 3, 8).
+
+# %% tags=["exercise"]
+def find_norm(right, suspect):
+    # BEGIN SOLUTION
+    twins = dict(suspect.named_modules())
+    changed = []
+    for name, module in right.named_modules():
+        if isinstance(module, nn.GroupNorm) and module.eps != twins[name].eps:
+            changed.append(name)
+    return changed
+    # END SOLUTION
+
+
+check.exercise("16.find_eps", find_norm)
+
+# %% [markdown] tags=["solution"]
+# No number is suspicious by itself: the resnets of Stable Diffusion's U-Net have an eps of 1e-5, the norms before its transformers
+# 1e-6, and its autoencoder 1e-6 throughout. So one compares with a network that is known to be right. If you compared
+# activations, you met a second rule: after the first changed norm *everything* differs, and so each norm and its twin have to
+# be given the same input. That is how a port of a network is debugged: layer by layer, from the inputs of the original.
+
+# %% [markdown] tags=["exercise"]
+# ### 16.rename: from their names to ours
+#
+# Write `rename(name)` for the resnets on the way down of SD 1.x (without the prefix `model.diffusion_model.`). It makes
+# `input_blocks.4.0.in_layers.2.weight` into `down_blocks.1.resnets.0.conv1.weight`.
+#
+# - The original numbers its input blocks in one row: 0 is `conv_in`. Then every level has two resnets, and but for the
+#   last a convolution that halves the size: the levels are 1 2 (3), 4 5 (6), 7 8 (9), 10 11. You are given only resnets.
+# - Inside a resnet, `in_layers` is norm, SiLU, convolution; `emb_layers` is SiLU, linear; `out_layers` is norm, SiLU, dropout,
+#   convolution; each is counted from 0. Some resnets have a `skip_connection`.
+# - Ours are called `norm1`, `conv1`, `time_emb_proj`, `norm2`, `conv2` and `conv_shortcut`.
+
+# %% tags=["exercise"]
+def rename(name):
+    # BEGIN SOLUTION
+    inside = {
+        "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj",
+        "out_layers.0": "norm2", "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
+    }  # fmt: skip
+    pieces = name.split(".")
+    level, place = divmod(int(pieces[1]) - 1, 3)
+    inner, kind = ".".join(pieces[3:-1]), pieces[-1]
+    return f"down_blocks.{level}.resnets.{place}.{inside[inner]}.{kind}"
+    # END SOLUTION
+
+
+check.exercise("16.rename", rename)
+
+# %% [markdown] tags=["solution"]
+# Without `conv_in` the count begins at 0 and every level has three numbers, so quotient and rest of a division by 3 are level and
+# resnet. Layers without weights (SiLU, dropout) have numbers too, which is why `conv2` is number 3.
+
+# %% [markdown] tags=["exercise"]
+# ### 16.memory_plan: Stable Diffusion on 6 GB
+#
+# Write `plan(weights, work, budget)`: the cheapest set of savings with which a model fits.
+# - `weights` says how many parameters the parts `"text"`, `"unet"` and `"vae"` have; `work` how many numbers each holds besides while
+#   it works, and has a fourth entry `"vae in strips"`. A number takes 4 bytes. `budget` is in GB of 10⁹ bytes.
+# - All weights lie on the device. The parts work one after another, so what must fit is the sum of the weights and the
+#   largest work.
+# - Three savings are to be had: `"strips"` (the autoencoder needs the work `"vae in strips"` in place of `"vae"`) costs 1 second a
+#   picture, `"float16"` (every number takes 2 bytes) costs 2 seconds on this old card, and `"one at a time"` (only the part that
+#   works has its weights on the device) costs 4. Costs add up.
+#
+# Return the set of savings that costs least among those with which the need is at most the budget: `set()` if nothing has to be
+# saved, `None` if nothing helps. Then ask it what your card needs: `plan(*SIZES["SD 1.5"], 6)` and
+# `plan(*SIZES["SDXL"], 6)`.
+
+# %% tags=["setup"]
+# Parameters as published. The work is a rough count for 512 x 512 and 1024 x 1024 pixels: of the decoder three of its largest
+# maps (256 channels, all pixels), in strips two; of the U-Net the widest feed-forward layer and what it keeps for the way up.
+SIZES = {
+    "SD 1.5": (
+        {"text": 123_060_480, "unet": 859_520_964, "vae": 83_653_863},
+        {"text": 1_000_000, "unet": 60_000_000, "vae": 200_000_000, "vae in strips": 134_000_000},
+    ),
+    "SDXL": (
+        {"text": 817_720_320, "unet": 2_567_463_684, "vae": 83_653_863},
+        {"text": 2_000_000, "unet": 200_000_000, "vae": 800_000_000, "vae in strips": 540_000_000},
+    ),
+}
+
+# %% tags=["exercise"]
+def plan(weights, work, budget):
+    # BEGIN SOLUTION
+    for number in range(8):  # by their cost: 1, 2 and 4 are the binary digits
+        strips, half, alone = number & 1, number & 2, number & 4
+        busy = {"text": work["text"], "unet": work["unet"], "vae": work["vae in strips" if strips else "vae"]}
+        if alone:
+            need = max(weights[part] + busy[part] for part in weights)
+        else:
+            need = sum(weights.values()) + max(busy.values())
+        if need * (2 if half else 4) <= budget * 10**9:
+            names = {"strips": strips, "float16": half, "one at a time": alone}
+            return {name for name, used in names.items() if used}
+    # END SOLUTION
+
+
+check.exercise("16.memory_plan", plan)
+
+# %% [markdown] tags=["solution"]
+# Trying all eight sets is safe, adding one saving to another is not: a cheap one may not help at all. The costs 1, 2 and 4 have a
+# different sum for every set, so counting from 0 to 7 goes through the sets from the cheapest on.
+
+# %% tags=["solution"]
+for name, model in SIZES.items():
+    for budget in (3, 6, 12):
+        print(f"{name:8} on {budget:2} GB: {plan(*model, budget)}")
+
+# %% [markdown]
 # ## Quiz
 #
 # <details><summary>1. A single file loads into your U-Net without any missing or unexpected key, and every shape is right.

@@ -1,0 +1,81 @@
+"""What an exercise is, and where each is found: in the tuple `EXERCISES` of a module here, `lesson_NN` or more."""
+
+import importlib
+import pkgutil
+import reprlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...files import UserError
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One task of a lesson, and how an answer is judged.
+
+    A check is given the learner's function and calls it; it raises `Wrong` where the answer is not as asked. The
+    first check that does so decides, so what everything else rests on comes first.
+    """
+
+    name: str  # lesson and task, such as "16.rename"
+    hints: tuple[str, ...]  # one to three, from a nudge to nearly the answer
+    checks: tuple[Callable[[Callable], None], ...]
+    seconds: float = 5.0  # that all checks together may take
+
+
+class Wrong(Exception):
+    """What is not so, on which input; and the hint for the mistake that is behind it, "" where nobody can tell."""
+
+    def __init__(self, what: str, hint: str = ""):
+        super().__init__(what)
+        self.hint = hint
+
+
+def every() -> dict[str, Exercise]:
+    """All exercises there are, by name."""
+    lessons = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
+    return {task.name: task for lesson in lessons for task in lesson.EXERCISES}
+
+
+def find(name: str) -> Exercise:
+    """The exercise of this name. Raises `UserError` where there is none."""
+    known = every()
+    if name not in known:
+        raise UserError("exercise", name, "one of " + ", ".join(sorted(known)))
+    return known[name]
+
+
+def expect(got: object, want: object, call: str, hint: str = "") -> None:
+    """Raise `Wrong` unless `got`, the answer of `call`, is `want`: of its kind, its shape and its values.
+
+    Tensors may differ by float32 rounding and in dtype; everything else has to be equal by ==.
+    """
+    if isinstance(want, Tensor):
+        if not isinstance(got, Tensor):
+            raise Wrong(f"{call} gives {told(got)}; a torch tensor is wanted", hint)
+        if got.shape != want.shape:
+            raise Wrong(f"{call} gives the shape {tuple(got.shape)}; it should be {tuple(want.shape)}", hint)
+        off = ~torch.isclose(got.to(want), want, rtol=1e-4, atol=1e-5)
+        if off.any():
+            at = tuple(off.nonzero()[0].tolist())
+            raise Wrong(f"{call} gives {got[at]:g} at index {at}; it should be {want[at]:g}", hint)
+    elif got != want:
+        raise Wrong(f"{call} gives {told(got)}; it should be {told(want)}", hint)
+
+
+def told(value: object) -> str:
+    """A value in a few words: a tensor by its shape, a network by its class, anything else as Python shows it."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if type(value).__module__ == "numpy":
+        return f"a NumPy {type(value).__name__}"
+    if isinstance(value, torch.nn.Module):
+        return f"<{type(value).__name__}>"
+    return SHORT.repr(value)
+
+
+SHORT = reprlib.Repr()
+SHORT.maxdict, SHORT.maxlist, SHORT.maxstring, SHORT.maxother = 4, 6, 120, 120

@@ -1,0 +1,60 @@
+"""A learner's code, run where it can neither stop nor stall the notebook."""
+
+import contextlib
+import ctypes
+import io
+import threading
+from collections.abc import Callable
+
+KEPT = 2000  # characters of what it prints
+PATIENCE = 2.0  # seconds that it is given to stop
+
+
+class Stopped(BaseException):
+    """Raised inside the learner's code when its time is over; `except Exception` lets it through."""
+
+
+class Kept(io.TextIOBase):
+    """Keeps the beginning of what is written: an endless loop may print for ever."""
+
+    text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text[: KEPT - len(self.text)]
+        return len(text)
+
+
+def run(work: Callable[[], object], seconds: float) -> tuple[BaseException | None, str]:
+    """Call `work` for at most so many seconds: what it raised, None if it ended well, and what it printed.
+
+    Overtime raises `Stopped` in it. Where that is swallowed or cannot arrive (in a long `sleep`, say), the work is
+    left running in its own thread, and what is returned is a `TimeoutError`.
+    """
+    ended: list[BaseException | None] = []
+
+    def body():
+        try:
+            work()
+            ended.append(None)
+        except BaseException as error:  # whatever it is, it belongs into the verdict
+            ended.append(error)
+
+    # a thread and no process, because functions of a notebook do not travel; no signal, because Windows has none
+    thread = threading.Thread(target=body, daemon=True)
+    printed = Kept()
+    with contextlib.redirect_stdout(printed):
+        thread.start()
+        try:
+            thread.join(seconds)
+        finally:  # also where the learner interrupts the waiting
+            stop(thread)
+    return (ended[0] if ended else TimeoutError()), printed.text
+
+
+def stop(thread: threading.Thread) -> None:
+    """Raise `Stopped` in the thread until it ends, or for two seconds."""
+    for _ in range(10):
+        if not thread.is_alive():
+            return
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Stopped))
+        thread.join(PATIENCE / 10)
