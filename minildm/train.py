@@ -160,8 +160,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        # on a CPU the backward pass of fused attention costs more than all the rest of a small U-Net
-        attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+        # on a CPU the bfloat16 backward pass of fused attention costs more than all the rest of a small U-Net
+        attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and autocast else nullcontext()
         with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None), attention:
             value = loss(step, generator)
         optimizer.zero_grad(set_to_none=True)
