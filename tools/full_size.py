@@ -30,7 +30,8 @@ def drawn(shapes: dict[str, list[int]], generator: torch.Generator, dtype: torch
             fan = math.prod(shape[1:])
             made[name] = (torch.randn(shape, generator=generator) / math.sqrt(fan)).to(dtype)
         else:
-            made[name] = torch.full(shape, float("norm" in name and name.endswith("weight")), dtype=dtype)
+            gain = name.endswith("weight")  # of a norm; the rest are biases, and tables of a schedule that nobody reads
+            made[name] = torch.full(shape, float(gain), dtype=dtype)
     return made
 
 
