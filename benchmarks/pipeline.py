@@ -1,4 +1,4 @@
-"""Prompts to pictures beside diffusers' pipeline with the same weights, and what each memory trick costs.
+"""Prompts to pictures, and latents to pixels, beside diffusers with the same weights.
 
     python -m benchmarks.pipeline [--rounds 5] [--tiny]
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.side import arguments, pair, peak, seconds, tell, tell_memory
+from benchmarks.side import arguments, pair, peak, tell, tell_memory
 from minildm import tasks, weights
 from minildm.configs import vae_to_hf
 from minildm.devices import best_device
@@ -71,7 +71,7 @@ def switched(device: torch.device) -> dict[str, LatentDiffusion]:
 
 @torch.no_grad()
 def large(device: torch.device, rounds: int, dtype: torch.dtype) -> None:
-    """SD 1.5's autoencoder at 512 x 512, whole and strip by strip."""
+    """SD 1.5's autoencoder at 512 x 512."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
@@ -90,12 +90,6 @@ def large(device: torch.device, rounds: int, dtype: torch.dtype) -> None:
     what = f"SD 1.5 VAE decode, 512 x 512, {str(dtype).split('.')[1]}, {device.type}"
     tell(f"{what}, same", pair(mine, other, rounds), 0.95)
     tell_memory(what, peak(mine), peak(other))
-    for rows in (32, 16, 8, 4):
-
-        def cut(rows=rows):
-            return ours.decode(z, rows)
-
-        print(f"{what}, {rows} rows at a time: {seconds(cut):.3g} s, {peak(cut) / 1e6:,.0f} MB", flush=True)
 
 
 def whole(device: torch.device, dtype: torch.dtype) -> None:

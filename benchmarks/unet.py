@@ -10,8 +10,9 @@ from contextlib import nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.side import arguments, pair, peak, tell, tell_memory
+from benchmarks.side import arguments, pair, peak, seconds, tell, tell_memory
 from minildm.configs import unet_to_hf
 from minildm.devices import best_device
 from minildm.runs import LATENT_CONFIG
@@ -63,6 +64,23 @@ def training(device: torch.device, rounds: int) -> None:
         tell(f"training step, {what}", pair(step(ours, mine, dtype), their_step, 4 * rounds, 2), goal)
 
 
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second that the device reaches in a product of two large matrices, the best of five."""
+    n = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    return 2 * n**3 / min(seconds(lambda: a @ a) for _ in range(6))
+
+
+def operations(config: UNetConfig, batch: int) -> int:
+    """Floating-point operations of one call at 64 x 64 latents: matrix products and convolutions, two each."""
+    with torch.device("meta"):
+        unet, t = UNet(config), torch.zeros(batch)
+        x, context = torch.randn(batch, 4, 64, 64), torch.randn(batch, 77, config.context_dim)
+    with FlopCounterMode(display=False) as counter:
+        unet(x, t, context)
+    return counter.get_total_flops()
+
+
 @torch.no_grad()
 def forward(device: torch.device, dtype: torch.dtype, batch: int, rounds: int, config: UNetConfig) -> None:
     ours, theirs = both(config, device, dtype)
@@ -81,10 +99,14 @@ def forward(device: torch.device, dtype: torch.dtype, batch: int, rounds: int, c
     tell_memory(what, peak(mine), peak(other), 1.0 if device.type == "cpu" else None)
     ours.to(memory_format=torch.channels_last)
     wide = x.to(memory_format=torch.channels_last)
-    tell(f"{what}, channels_last", pair(lambda: ours(wide, t, context), other, rounds), None)
+    found = pair(lambda: ours(wide, t, context), other, rounds)
+    tell(f"{what}, channels_last", found)
     if device.type == "cuda":
         fast = torch.compile(ours, mode="max-autotune")
-        tell(f"{what}, compiled", pair(lambda: fast(wide, t, context), other, rounds, 3), 0.60)
+        found = pair(lambda: fast(wide, t, context), other, rounds, 3)
+        tell(f"{what}, compiled", found, 0.60)
+    share = operations(config, batch) / found.ours / matrix_rate(device, dtype)
+    print(f"{what}: {share:.0%} of the device's rate for large matrices", flush=True)
 
 
 def main() -> None:
