@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import threading
+import time
 from collections.abc import Callable
 
 KEPT = 2000  # characters of what it prints
@@ -27,6 +28,8 @@ class Kept(io.TextIOBase):
 def run(work: Callable[[], object], seconds: float) -> tuple[BaseException | None, str]:
     """Call `work` for at most so many seconds: what it raised, None if it ended well, and what it printed.
 
+    Seconds of computing are counted, so that a busy machine is nobody's mistake; waiting may take four times as many.
+
     Overtime raises `Stopped` in it. Where that is swallowed or cannot arrive (in a long `sleep`, say), the work is
     left running in its own thread, and what is returned is a `TimeoutError`.
     """
@@ -45,10 +48,16 @@ def run(work: Callable[[], object], seconds: float) -> tuple[BaseException | Non
     with contextlib.redirect_stdout(printed):
         thread.start()
         try:
-            thread.join(seconds)
+            _wait(thread, seconds)
         finally:  # also where the learner interrupts the waiting
             stop(thread)
     return (ended[0] if ended else TimeoutError()), printed.text
+
+
+def _wait(thread: threading.Thread, seconds: float) -> None:
+    computed, waited = time.process_time() + seconds, time.monotonic() + 4 * seconds
+    while thread.is_alive() and time.process_time() < computed and time.monotonic() < waited:
+        thread.join(0.02)
 
 
 def stop(thread: threading.Thread) -> None:
