@@ -115,16 +115,19 @@ def run(lab, browser):
         pages.append(page)
         page.set_default_timeout(PATIENCE)
         page.goto(lab(name))
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()  # sooner, nothing would run
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
         image = page.locator(f".jp-OutputArea {picture}").first
-        try:
-            image.wait_for()
-        finally:
-            if folder := os.environ.get("SCREENSHOTS"):  # to look at
-                page.wait_for_timeout(1500)
-                page.screenshot(path=f"{folder}/{name}.png")
+        for again in (True, True, True, False):  # a kernel that is still connecting forgets what it was asked
+            page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+            page.keyboard.press("Shift+Enter")
+            try:
+                image.wait_for(timeout=PATIENCE / 3)
+                break
+            except sync_api.TimeoutError:
+                if not again:
+                    raise
+        if folder := os.environ.get("SCREENSHOTS"):  # to look at
+            page.wait_for_timeout(1500)
+            page.screenshot(path=f"{folder}/{name}.png")
         return page, image
 
     yield open_and_run
