@@ -1,0 +1,145 @@
+"""Random inputs for the library's functions, for `check.same`: a table from function to maker.
+
+A maker takes a generator and returns inputs: tuples of arguments, for a batch of one before larger ones. A dict
+at the end of a tuple holds keyword arguments; an input is left out where the other function does not take them.
+Batches are also as long as the pictures are wide: only then does a missing `view(-1, 1, 1, 1)` go unseen by PyTorch.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .. import denoise, layers, levels, sample, train, vae
+from ..levels import Denoiser, Level
+
+Maker = Callable[[torch.Generator], list[tuple]]
+
+DTYPES = (torch.float32, torch.float64)
+PICTURES = ((1, 3, 4, 4), (1, 1, 8, 8), (4, 3, 4, 4), (5, 4, 6, 2))
+MOMENTS = ((1, 2), (1, 4, 2, 2), (4, 4), (3, 4, 3, 3))  # a latent is a vector in lesson 02, later a small picture
+
+
+def draws(shapes: tuple, g: torch.Generator, count: int) -> Iterator[tuple[Tensor, ...]]:
+    """For each dtype and shape, `count` normal draws."""
+    for dtype in DTYPES:
+        for shape in shapes:
+            yield tuple(torch.randn(shape, dtype=dtype, generator=g) for _ in range(count))
+
+
+def level_like(x: Tensor, g: torch.Generator) -> Level:
+    """A variance-preserving level for each of the batch, neither clean nor pure noise."""
+    t = torch.randint(1, 999, (len(x),), generator=g).to(x)
+    angle = (0.05 + 0.9 * torch.rand(len(x), dtype=x.dtype, generator=g)) * math.pi / 2
+    return Level(t, angle.cos(), angle.sin())
+
+
+def two_and_a_level(g: torch.Generator) -> list[tuple]:
+    """For `denoise`: two pictures, a level as in training and as in sampling, and every prediction."""
+    found = []
+    for a, b in draws(PICTURES, g, 2):
+        level = level_like(a, g)
+        for prediction in denoise.PREDICTIONS:
+            found += [(a, b, level, prediction), (a, b, Level(500.0, 0.6, 0.8), prediction)]
+    return found
+
+
+def one_level(g: torch.Generator) -> list[tuple]:
+    as_sampled = [(level,) for level in levels.cosine(50).rows()]
+    return [(level_like(x, g),) for (x,) in draws(PICTURES, g, 1)] + as_sampled
+
+
+def moments(g: torch.Generator) -> list[tuple]:
+    return list(draws(MOMENTS, g, 2))
+
+
+def moments_and_noise(g: torch.Generator) -> list[tuple]:
+    return [(*pair, {"generator": torch.Generator().manual_seed(i)}) for i, pair in enumerate(moments(g))]
+
+
+def times(g: torch.Generator) -> list[tuple]:
+    # Below 50: at t = 1000 a float32 angle is known to 6e-5 only, however its frequency was come by.
+    found = [(torch.randint(50, (b,), generator=g), dim) for b in (1, 4, 8) for dim in (2, 8, 64)]
+    return found + [(torch.rand(5, generator=g) * 50, 32)]
+
+
+def fractions(g: torch.Generator) -> list[tuple]:
+    points = [0.0, 0.01, 0.03, 0.5, 1.0, *torch.rand(20, generator=g).tolist()]
+    return [(point,) for point in points] + [(point, {"warmup": 0.2}) for point in points]
+
+
+def lengths(g: torch.Generator) -> list[tuple]:
+    return [(steps,) for steps in (1000, 100, 50)]
+
+
+def lengths_and_betas(g: torch.Generator) -> list[tuple]:
+    return [*lengths(g), (1000, {"beta_start": 0.001, "beta_end": 0.02}), (200, {"beta_start": 1e-4, "beta_end": 0.05})]
+
+
+def lengths_and_shifts(g: torch.Generator) -> list[tuple]:
+    return [*lengths(g), *[(100, {"shift": shift}) for shift in (0.5, 1.0, 3.0)]]
+
+
+def schedules(g: torch.Generator) -> list[tuple]:
+    return [(levels.linear(),), (levels.scaled_linear(),), (levels.linear(100, 0.001, 0.1),), (levels.cosine(200),)]
+
+
+def rows(g: torch.Generator) -> list[tuple]:
+    return [(levels.pick(levels.scaled_linear(), n),) for n in (1, 5, 20)]
+
+
+def gaussian(mean: float, spread: float) -> Denoiser:
+    """The perfect denoiser of values drawn from N(mean, spread^2): E[x0 | x]."""
+
+    def denoise(x: Tensor, level: Level) -> Tensor:
+        gain = level.alpha * spread**2 / ((level.alpha * spread) ** 2 + level.sigma**2)
+        return mean + gain * (x - level.alpha * mean)
+
+    return denoise
+
+
+def walks(g: torch.Generator) -> list[tuple]:
+    """For samplers that draw no noise: a perfect denoiser, a start, and rows of several schedules."""
+    found = []
+    for i, (x,) in enumerate(draws(PICTURES, g, 1)):
+        schedule = (levels.scaled_linear(), levels.linear(200), levels.flow(100))[i % 3]
+        found.append((gaussian(0.3, 0.5), x, levels.pick(schedule, 2 + i)))
+    return found
+
+
+def drawing_walks(g: torch.Generator) -> list[tuple]:
+    """For samplers that draw noise."""
+    return [(*walk, {"generator": torch.Generator().manual_seed(i)}) for i, walk in enumerate(walks(g))]
+
+
+def walks_by_eta(g: torch.Generator) -> list[tuple]:
+    """For `ddim`: without noise, then with some and with all of it."""
+    found = walks(g)
+    for eta in (0.5, 1.0):
+        found += [(*args, more | {"eta": eta}) for *args, more in drawing_walks(g)]
+    return found
+
+
+MAKERS: dict[Callable, Maker] = {
+    levels.linear: lengths_and_betas,
+    levels.scaled_linear: lengths_and_betas,
+    levels.cosine: lengths,
+    levels.flow: lengths_and_shifts,
+    levels.zero_terminal_snr: schedules,
+    levels.log_snr: one_level,
+    levels.rescaled: rows,
+    layers.timestep_embedding: times,
+    denoise.target: two_and_a_level,
+    denoise.to_x0: two_and_a_level,
+    denoise.to_output: two_and_a_level,
+    sample.ddim: walks_by_eta,
+    sample.ddpm: drawing_walks,
+    sample.euler: walks,
+    sample.heun: walks,
+    sample.dpmpp_2m: walks,
+    sample.pndm: walks,
+    train.learning_rate: fractions,
+    vae.kl_divergence: moments,
+    vae.sample_latent: moments_and_noise,
+}
