@@ -49,7 +49,7 @@ def test_oldest_versions_are_the_lower_bounds():
             requirement = Requirement(line)
             pins[requirement.name] = str(requirement.specifier).removeprefix("==")
     bounds = {}
-    for name, requirement in requirements("lab", "test").items():
+    for name, requirement in requirements("lab", "test", "browser").items():
         bounds[name] = next(s.version for s in requirement.specifier if s.operator == ">=")
     assert pins == bounds
 
@@ -105,7 +105,7 @@ def test_pages_link_to_files_that_are_there():
 def test_make_and_its_help_agree():
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     told = {line.split(":")[0] for line in lines if re.match(r"[a-z]+:.*##", line)}
-    assert told == {"help", "lab", "test", "quick", "lint", "notebooks", "checkpoints", "parity", "real"}
+    assert told == {"help", "lab", "test", "quick", "lint", "notebooks", "checkpoints", "parity", "real", "browser"}
 
 
 # tools/environment.py: what `make lab` does, without doing it
@@ -128,7 +128,7 @@ def test_environment_that_keeps_a_torch():
     """Jupyter goes in first, whole; then the other packages come into sight; then pip, held to that torch."""
     kept = note(outer=["/outer/site-packages"], pin="torch==2.11.0+cpu")
     jupyter, share, install, _ = environment.installs(VENV, "lab", kept)
-    assert jupyter[-3:] == sorted(PROJECT["optional-dependencies"]["lab"])
+    assert jupyter[-4:] == sorted(PROJECT["optional-dependencies"]["lab"])
     assert share[-1] == "/outer/site-packages"
     assert install[install.index("-c") + 1] == str(VENV / "torch.txt")
 
