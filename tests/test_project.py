@@ -1,5 +1,6 @@
 """The files around the code say what is so: bounds, the conda way, versions, sizes, links."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -180,3 +181,14 @@ def test_every_cited_work_is_in_the_references():
     cited = {found for path in sources for found in cite.findall(path.read_text(encoding="utf-8"))}
     assert len(cited) > 15
     assert not cited - known
+
+
+def test_glossary_is_in_order_and_names_what_there_is():
+    text = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?!word|--)(.+?) \| (.+) \| (\d\d) \|$", text, re.MULTILINE)
+    words = [word.lower() for word, _, _ in rows]
+    assert len(rows) >= 40 and words == sorted(words) and text.count("\n| ") == len(rows) + 1
+    assert all(0 <= int(lesson) <= 16 for _, _, lesson in rows)
+    for _, meaning, _ in rows:
+        for module, name in re.findall(r"`(\w+)\.(\w+)`", meaning):
+            assert hasattr(importlib.import_module(f"minildm.{module}"), name), f"{module}.{name}"

@@ -10,10 +10,10 @@
 import base64
 import html
 import io
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,7 +178,7 @@ def _control(text: str, given: object) -> "DOMWidget":
         span = dict(zip(("min", "max", "step"), given, strict=False)) | {"value": given[3 if len(given) == 4 else 0]}
         if all(isinstance(one, int) for one in given):
             return w.IntSlider(layout=wide, **span, **look)
-        digits = max(0, math.ceil(-math.log10(span["step"]) - 1e-9))
+        digits = max(0, -Decimal(str(span["step"])).as_tuple().exponent)  # 2 for 0.25
         return w.FloatSlider(readout_format=f".{digits}f", layout=wide, **span, **look)
     raise UserError(f"control {text}", given, SHORT_FORMS)
 
