@@ -243,7 +243,7 @@ TABLES = {
     "shifted": levels.shifted(levels.cosine(), 4),  # the cosine table for pictures four times as wide
     "flow": levels.flow(),
 }
-places = (0, 125, 250, 375, 500, 625, 750, 875, 999)
+places = (0, 150, 325, 500, 675, 850, 999)
 rows = [[noisy(picture, table.rows()[i], noise_like(picture))[0] for i in places] for table in TABLES.values()]
 show.figure(show.strip(rows, [*TABLES], columns=[f"row {i}" for i in places]),
             "One picture under five tables. In the middle column two of them have nearly lost it, the others are half way.")  # fmt: skip
@@ -335,12 +335,12 @@ slowest = widgets.drive(box, limit=2.0)
 # %% [markdown]
 # ## A larger picture needs more noise
 #
-# The same scene in four sizes, **at the same level**: the same $\alpha$, the same $\sigma$, for every pixel. In the
+# The same scene in three sizes, **at the same level**: the same $\alpha$, the same $\sigma$, for every pixel. In the
 # first row look how much better you see the large one. The second row says why: the noisy pictures, averaged down to 20
 # by 20 pixels. The third and the fourth are the same with a table that was shifted for each size.
 
 # %%
-SIZES = (20, 40, 80, 160)
+SIZES = (20, 40, 80)
 scene = scenes.draw(1, seed=44, start=11, objects=2)
 base, at = levels.cosine(), 580
 columns = []
@@ -739,9 +739,9 @@ check.exercise("04.shift", shift)
 # picture of 32 x 32.
 # </details>
 #
-# **Words of this lesson** ([glossary](glossary.md)): noise, forward process, schedule, alpha-bar, signal-to-noise ratio,
-# log-SNR, variance-preserving, shift, terminal SNR. **Next:** lesson 05 asks what the best possible denoiser does with all
-# this noise, and finds it without any training; lesson 07 trains one.
+# **Words of this lesson** ([glossary](glossary.md)): eps, forward process, beta, alpha and sigma, alpha-bar, level,
+# schedule, variance preserving, log-SNR, flow, shifted schedule, zero terminal SNR. **Next:** lesson 05 asks what the best
+# possible denoiser does with all this noise, and finds it without any training; lesson 07 trains one.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
