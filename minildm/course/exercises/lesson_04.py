@@ -24,11 +24,13 @@ def hint_for(got: object, slips: Slips, otherwise: str) -> str:
 # 04.q_sample
 
 BETAS = torch.tensor([0.1, 0.4, 0.2, 0.6, 0.3])
+SEEN = "With the betas 0.1, 0.4, 0.2, 0.6 and 0.3, "
 GIVEN = "Nothing to draw here: the noise is `eps`, which is given. Whoever draws anew cannot compare anything."
 ROOTS = (
     "Variances add up, but what you multiply the noise by is a standard deviation: the ROOT of 1 - alpha_bar. Squared "
     "and added, the two factors must give 1."
 )
+NOISE = "The factor of the noise is the root of 1 - alpha_bar, with the alpha_bar of the picture's factor."
 SIGNAL_ROOT = "Each step multiplies the picture by the root of 1 - beta, so in the end it is the root of alpha_bar."
 ONE_STEP = (
     "This is step t alone, x_t from x_(t-1). The leap has to hold what ALL the steps before it did, too: a product "
@@ -56,14 +58,14 @@ def leaps(fn: Callable) -> None:
     }  # fmt: skip
     got = fn(one, t, BETAS, zero)
     slips = [(factor * one, hint) for factor, hint in signal.items()]
-    expect(got, bar[2].sqrt() * one, "x0 = 1, eps = 0, t = 2: q_sample", hint_for(got, slips, SIGNAL_ROOT))
+    expect(got, bar[2].sqrt() * one, SEEN + "x0 = 1, eps = 0 and t = 2: q_sample", hint_for(got, slips, SIGNAL_ROOT))
     noise = {
         1 - bar[2]: ROOTS, BETAS[2].sqrt(): ONE_STEP, BETAS[2]: ONE_STEP, (1 - bar[1]).sqrt(): LAST_STEP,
         BETAS.cumprod(0)[2].sqrt(): KEPT, BETAS.cumsum(0)[2].sqrt(): KEPT,
     }  # fmt: skip
     got = fn(zero, t, BETAS, one)
     slips = [(factor * one, hint) for factor, hint in noise.items()]
-    expect(got, (1 - bar[2]).sqrt() * one, "x0 = 0, eps = 1, t = 2: q_sample", hint_for(got, slips, ROOTS))
+    expect(got, (1 - bar[2]).sqrt() * one, SEEN + "x0 = 0, eps = 1 and t = 2: q_sample", hint_for(got, slips, NOISE))
 
 
 def has_the_mean_and_variance(fn: Callable) -> None:
@@ -148,7 +150,7 @@ def is_the_cosine_table(fn: Callable) -> None:
         call, (right, slips) = f"cosine({steps})", cosines(steps)
         got = fn(steps)
         if not isinstance(got, Tensor) or got.shape != right.shape:
-            expect(got, right, call, ENDS)  # says what came
+            expect(got, right, call, ENDS if isinstance(got, Tensor) else "")  # says what came
         hint = hint_for(got, slips, ENDS if got[0] > 0.999999 else "Compare the betas of the first and the last step.")
         if (got >= 1).any() or (got <= 0).any():
             raise Wrong(f"{call} lies in {got.min():.3g} to {got.max():.3g}; alpha_bar is above 0 and below 1", hint)

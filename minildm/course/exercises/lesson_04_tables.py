@@ -106,7 +106,7 @@ def moves_log_snr(fn: Callable) -> None:
                 raise Wrong(what, SIGMOID if rooted else PRESERVING)
             moved = 2 * (alpha.log() - sigma.log() - table.alpha.log() + table.sigma.log())
             if not torch.allclose(moved, moved.mean(), atol=1e-3):
-                what = f"{call}: log-SNR moves by {moved[0]:.3f} in the first row, by {moved[-1]:.3f} in the last"
+                what = f"{call}: log-SNR moves by {moved.min():.3f} in one row, by {moved.max():.3f} in another"
                 raise Wrong(what, SAME)
             if not math.isclose(moved.mean(), wanted := -2 * math.log(ratio), abs_tol=1e-3):
                 what = f"{call}: log-SNR moves by {moved.mean():.3f}; it should move by {wanted:.3f}"
