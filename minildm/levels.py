@@ -85,6 +85,15 @@ def cosine(steps: int = 1000) -> Schedule:
     return _from_betas(torch.tensor(betas, dtype=torch.float32))
 
 
+def sigmoid(steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
+    """alpha-bar falls along the piece of a sigmoid between start / tau and end / tau, down to 1e-9.
+
+    Chen 2023 (arXiv 2301.10972), where alpha-bar is called gamma.
+    """
+    curve = ((start + (end - start) * torch.arange(steps + 1).double() / steps) / tau).sigmoid()
+    return _from_alpha_bar(((curve[-1] - curve[1:]) / (curve[-1] - curve[0])).clamp(min=1e-9))
+
+
 def flow(steps: int = 1000, shift: float = 1.0) -> Schedule:
     """A straight path from data to noise: alpha = 1 - sigma, t = steps * sigma, the last row pure noise.
 
@@ -107,11 +116,25 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     return Schedule(schedule.t, alpha, (1 - alpha**2).sqrt())
 
 
+def shifted(schedule: Schedule, ratio: float) -> Schedule:
+    """The same table for pictures `ratio` times as wide and high: log-SNR is lowered by 2 log(ratio) everywhere.
+
+    Hoogeboom et al. 2023 (arXiv 2301.11093), section 3.1. Raises UserError for flow schedules: give those a `shift`.
+    """
+    if schedule.shift is not None:
+        raise UserError("schedule to shift", "flow", "one with alpha^2 + sigma^2 = 1; flow has a `shift` of its own")
+    power = schedule.alpha**2 + (ratio * schedule.sigma) ** 2
+    return Schedule(schedule.t, schedule.alpha / power.sqrt(), ratio * schedule.sigma / power.sqrt())
+
+
 def _from_betas(betas: Tensor) -> Schedule:
     # The published tables were multiplied up in float32, and networks were trained on exactly those
     # numbers: make them the same way and widen only then.
-    alpha_bar = torch.cumprod(1.0 - betas, dim=0).double()
-    return Schedule(torch.arange(len(betas), dtype=torch.float64), alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+    return _from_alpha_bar(torch.cumprod(1.0 - betas, dim=0).double())
+
+
+def _from_alpha_bar(alpha_bar: Tensor) -> Schedule:
+    return Schedule(torch.arange(len(alpha_bar), dtype=torch.float64), alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
 def pick(

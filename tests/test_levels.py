@@ -18,6 +18,8 @@ SCHEDULES = {
     "linear": levels.linear(),
     "scaled_linear": levels.scaled_linear(),
     "cosine": levels.cosine(),
+    "sigmoid": levels.sigmoid(),
+    "shifted": levels.shifted(levels.cosine(), 4.0),
     "flow": levels.flow(),
     "flow, shift 3": levels.flow(shift=3.0),
 }
@@ -41,7 +43,7 @@ def test_tables_are_wide_and_noise_rises(schedule):
     assert (schedule.sigma.diff() > 0).all() and (schedule.alpha.diff() < 0).all()
 
 
-@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine"])
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine", "sigmoid", "shifted"])
 def test_variance_is_preserved(name):
     schedule = SCHEDULES[name]
     torch.testing.assert_close(
@@ -73,6 +75,50 @@ def test_cosine_follows_the_formula_until_the_cap():
         assert SCHEDULES["cosine"].alpha[i].item() ** 2 == pytest.approx(expected, rel=2e-5)
     last = SCHEDULES["cosine"].alpha[-2:] ** 2
     assert (last[1] / last[0]).item() == pytest.approx(1 - 0.999, rel=1e-4)
+
+
+@pytest.mark.parametrize("start, end, tau", [(-3, 3, 1), (0, 3, 0.8)])
+def test_sigmoid_follows_the_formula_until_the_cut(start, end, tau):
+    def logistic(u):
+        return 1 / (1 + math.exp(-(start + (end - start) * u) / tau))
+
+    alpha_bar = levels.sigmoid(100, start, end, tau).alpha ** 2
+    for i in (0, 24, 49, 98):
+        expected = (logistic(1) - logistic((i + 1) / 100)) / (logistic(1) - logistic(0))
+        assert alpha_bar[i].item() == pytest.approx(expected, rel=1e-10)
+    assert alpha_bar[-1].item() == pytest.approx(1e-9)
+    half_way = levels.sigmoid(100).alpha[49] ** 2  # by symmetry
+    assert half_way.item() == pytest.approx(0.5, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["scaled_linear", "sigmoid"])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 4.0])
+def test_shifted_lowers_log_snr_everywhere_by_the_same(name, ratio):
+    before, after = SCHEDULES[name], levels.shifted(SCHEDULES[name], ratio)
+    assert torch.equal(before.t, after.t)
+    torch.testing.assert_close(after.alpha**2 + after.sigma**2, torch.ones(1000).double(), atol=1e-15, rtol=0)
+    for row, moved in zip(before.rows(), after.rows(), strict=True):
+        assert log_snr(moved) == pytest.approx(log_snr(row) - 2 * math.log(ratio), abs=1e-12)
+
+
+def test_shifted_averages_to_the_same_noise():
+    """Blocks of 2 x 2 pixels, averaged: the larger picture under the shifted table is the smaller one again."""
+    before, after = SCHEDULES["scaled_linear"], levels.shifted(SCHEDULES["scaled_linear"], 2.0)
+    block = after.sigma / 2 / after.alpha  # noise against picture, in the mean of four pixels
+    torch.testing.assert_close(block, before.sigma / before.alpha, atol=0, rtol=1e-12)
+
+
+def test_shifted_pure_noise_and_flow():
+    mended = levels.shifted(levels.zero_terminal_snr(SCHEDULES["scaled_linear"]), 4.0)
+    assert (mended.alpha[-1], mended.sigma[-1]) == (0.0, 1.0)
+    with pytest.raises(UserError, match="schedule to shift: got 'flow'"):
+        levels.shifted(SCHEDULES["flow"], 2.0)
+
+
+@pytest.mark.parametrize("shift", [0.5, 3.0])
+def test_the_shift_of_flow_lowers_log_snr_too(shift):
+    for row, moved in zip(SCHEDULES["flow"].rows()[:-1], levels.flow(shift=shift).rows()[:-1], strict=True):
+        assert log_snr(moved) == pytest.approx(log_snr(row) - 2 * math.log(shift), abs=1e-3)
 
 
 def test_scaled_linear_is_the_published_table():
