@@ -23,8 +23,8 @@ FLOORS = {
     "cli": 5,
 }  # fmt: skip
 WING = "course"  # uses the library; the library never imports it
-HEAVY = {"diffusers", "IPython", "ipywidgets", "matplotlib", "scipy", "sklearn", "tokenizers", "torchvision",
-         "transformers", "typer"}  # fmt: skip
+HEAVY = {"anywidget", "diffusers", "IPython", "ipywidgets", "matplotlib", "scipy", "sklearn", "tokenizers",
+         "torchvision", "transformers", "typer"}  # fmt: skip
 LONGEST = 250
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
