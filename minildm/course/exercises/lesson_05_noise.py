@@ -102,10 +102,10 @@ def tells_how_wide_the_crowd_is(fn: Callable) -> None:
         changes = [c for c in ENDS if c not in ("never noise", "always noise")] + ["always noise", "never noise"]
         hint = slip(number, {ENDS[c]: ends(rows, s, noise, c) for c in changes})
         want = ends(rows, s, noise)
-        expect(number, want, f"crowd over {len(rows) - 1} steps, s = {s:g}, noise = {noise}", hint)
+        expect(number, want, f"crowd_spread over {len(rows) - 1} steps, s = {s:g}, noise = {noise}", hint)
     wide, narrow = (float(fn(list(many), 0.5, noise)) for noise in (True, False))
     if abs(wide - 0.5) > 0.01 or narrow > 0.1:
-        what = f"After 400 steps on data N(0, 0.5^2), crowd gives {wide:.3f} with noise and {narrow:.3f} without"
+        what = f"After 400 steps on data N(0, 0.5^2), crowd_spread gives {wide:.3f} with noise and {narrow:.3f} without"
         raise Wrong(what, "With its noise ddpm ends as wide as the data. Without, hardly anything is left.")
 
 
