@@ -12,7 +12,8 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint notebooks checkpoints parity real lab-environment test-environment
+.PHONY: help lab test quick lint browser notebooks checkpoints parity real
+.PHONY: lab-environment test-environment browser-environment
 
 help:  ## show this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F': +' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -34,6 +35,9 @@ real: test-environment  ## published weights here and in diffusers (WEIGHTS=fold
 
 parity: test-environment  ## our networks, samplers and files against diffusers
 	$(VENV) -m pytest tests/parity tests/test_published.py tests/test_planted_faults.py
+
+browser: browser-environment  ## the widgets in a real JupyterLab, in this machine's Chromium or Chrome
+	$(VENV) -m pytest -rs tests/browser/test_browser.py
 
 notebooks: test-environment  ## build and run the lessons whose source changed (NOTEBOOK_ARGS="--only 00 --force")
 	$(VENV) tools/notebooks.py $(NOTEBOOK_ARGS)
@@ -58,3 +62,6 @@ lab-environment:
 
 test-environment:
 	@$(PYTHON) tools/environment.py test $(ASKED)
+
+browser-environment:
+	@$(PYTHON) tools/environment.py browser $(ASKED)

@@ -1,5 +1,6 @@
 """The files around the code say what is so: bounds, the conda way, versions, sizes, links."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_oldest_versions_are_the_lower_bounds():
             requirement = Requirement(line)
             pins[requirement.name] = str(requirement.specifier).removeprefix("==")
     bounds = {}
-    for name, requirement in requirements("lab", "test").items():
+    for name, requirement in requirements("lab", "test", "browser").items():
         bounds[name] = next(s.version for s in requirement.specifier if s.operator == ">=")
     assert pins == bounds
 
@@ -105,7 +106,7 @@ def test_pages_link_to_files_that_are_there():
 def test_make_and_its_help_agree():
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     told = {line.split(":")[0] for line in lines if re.match(r"[a-z]+:.*##", line)}
-    assert told == {"help", "lab", "test", "quick", "lint", "notebooks", "checkpoints", "parity", "real"}
+    assert told == {"help", "lab", "test", "quick", "lint", "notebooks", "checkpoints", "parity", "real", "browser"}
 
 
 # tools/environment.py: what `make lab` does, without doing it
@@ -128,7 +129,7 @@ def test_environment_that_keeps_a_torch():
     """Jupyter goes in first, whole; then the other packages come into sight; then pip, held to that torch."""
     kept = note(outer=["/outer/site-packages"], pin="torch==2.11.0+cpu")
     jupyter, share, install, _ = environment.installs(VENV, "lab", kept)
-    assert jupyter[-3:] == sorted(PROJECT["optional-dependencies"]["lab"])
+    assert jupyter[-4:] == sorted(PROJECT["optional-dependencies"]["lab"])
     assert share[-1] == "/outer/site-packages"
     assert install[install.index("-c") + 1] == str(VENV / "torch.txt")
 
@@ -180,3 +181,14 @@ def test_every_cited_work_is_in_the_references():
     cited = {found for path in sources for found in cite.findall(path.read_text(encoding="utf-8"))}
     assert len(cited) > 15
     assert not cited - known
+
+
+def test_glossary_is_in_order_and_names_what_there_is():
+    text = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?!word|--)(.+?) \| (.+) \| (\d\d) \|$", text, re.MULTILINE)
+    words = [word.lower() for word, _, _ in rows]
+    assert len(rows) >= 40 and words == sorted(words) and text.count("\n| ") == len(rows) + 1
+    assert all(0 <= int(lesson) <= 16 for _, _, lesson in rows)
+    for _, meaning, _ in rows:
+        for module, name in re.findall(r"`(\w+)\.(\w+)`", meaning):
+            assert hasattr(importlib.import_module(f"minildm.{module}"), name), f"{module}.{name}"

@@ -1,6 +1,6 @@
-"""Make .venv and install the project into it: what `make lab` and `make test` begin with.
+"""Make .venv and install the project into it: what `make lab`, `make test` and `make browser` begin with.
 
-    python tools/environment.py lab     # or: test
+    python tools/environment.py lab     # or: test, browser
 
 Run by the interpreter that .venv is to be made from. It does nothing when .venv is as pyproject.toml asks.
 A torch that the interpreter already has is kept: .venv then looks into that interpreter's packages too.
@@ -22,7 +22,7 @@ OLDEST = (3, 11)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make .venv and install the project into it.")
-    parser.add_argument("extra", choices=["lab", "test"], help="the extra of pyproject.toml to install")
+    parser.add_argument("extra", choices=["lab", "test", "browser"], help="the extra of pyproject.toml to install")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--asked", action="store_true", help="say so if .venv is another interpreter's")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
