@@ -267,9 +267,10 @@ for ax, sigma in zip(axes, (0.95, 0.6, 0.3), strict=True):
     assert torch.allclose(parts.sum(1), level.alpha * plane(probes, level) - probes, atol=1e-5)
     fog(ax, level)
     for k in range(3):
-        ax.quiver(*probes.T, *parts[:, k].T, color=HUES[k], width=0.011, **arrows)
+        strong = parts[:, k].norm(dim=1) > 0.08
+        ax.quiver(*probes[strong].T, *parts[strong, k].T, color=HUES[k], width=0.009, headwidth=3, **arrows)
         ax.plot(*(level.alpha * MODES[k]), "o", color=HUES[k], markersize=9, markeredgecolor="white")
-    ax.quiver(*probes.T, *parts.sum(1).T, color="black", width=0.0035, **arrows)
+    ax.quiver(*probes.T, *parts.sum(1).T, color="black", width=0.003, headwidth=5, **arrows)
     ax.set_title(f"sigma = {sigma}")
 show.figure(fig, "Grey: where noisy points lie. Colours: the pull of each mode. Black: their sum, from x towards alpha D(x).")
 
@@ -361,12 +362,12 @@ check.exercise("05.score", step)
 # [arXiv 2011.13456](https://arxiv.org/abs/2011.13456).)
 
 # %%
-fine = levels.pick(schedule, 100, "trailing")
+even = levels.pick(levels.linear(), 100, "trailing")  # the rows of the DDPM paper: about even steps in much noise
 starts = torch.randn(1500, 2, generator=seeded(6))
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 5.2))
-drawn = {"ddim": 30, "ddpm": 6}  # so many paths, or nothing could be seen
+drawn = {"ddim": 30, "ddpm": 4}  # so many paths, or nothing could be seen
 for ax, sampler, title in zip(axes, (sample.ddim, sample.ddpm), ("ODE: ddim", "SDE: ddpm"), strict=True):
-    paths = torch.stack([starts, *sampler(plane, starts, fine, generator=seeded(7))])  #  (101, 1500, 2)
+    paths = torch.stack([starts, *sampler(plane, starts, even, generator=seeded(7))])  #  (101, 1500, 2)
     ends = torch.cdist(paths[-1], MODES).argmin(1)
     fog(ax, Level(0.0, 1.0, 0.02))
     for i in range(drawn[sampler.__name__]):
@@ -378,7 +379,7 @@ for ax, sampler, title in zip(axes, (sample.ddim, sample.ddpm), ("ODE: ddim", "S
     wide = [paths[-1][ends == k].std(0).mean().item() for k in range(3)]
     print(f"{sampler.__name__}: shares {[round(v, 2) for v in share.tolist()]}, spreads {[round(v, 2) for v in wide]}")
 print("wanted: shares", [round(v, 2) for v in WEIGHTS.tolist()], "and spreads", [round(v, 2) for v in SPREAD.tolist()])
-show.figure(fig, "From the starts (black) to the ends (large), coloured by the mode. Left 30 paths, right the first 6 of the same starts.")
+show.figure(fig, "From the starts (black) to the ends (large), coloured by the mode. Left 30 paths, right the first 4 of the same starts.")
 
 # %% [markdown]
 # The same start may end in different modes, and yet **the crowds are the same**: the shares and the widths that we asked
@@ -389,12 +390,12 @@ show.figure(fig, "From the starts (black) to the ends (large), coloured by the m
 three = torch.tensor([[-1.0], [0.3], [1.0]])
 on_line = exact.denoiser(three)
 line = torch.linspace(-2.6, 2.6, 241)[:, None]
-shades = torch.stack([exact.log_density(line, level, three).exp() for level in fine[:-1]], 1)  # (241, 100)
+shades = torch.stack([exact.log_density(line, level, three).exp() for level in even[:-1]], 1)  # (241, 100)
 shades = shades / shades.amax(0)
 fig, axes = plt.subplots(1, 2, figsize=(12, 3.8), sharey=True)
 for ax, sampler, title in zip(axes, (sample.ddim, sample.ddpm), ("ODE: ddim", "SDE: ddpm"), strict=True):
     begin = torch.linspace(-2.2, 2.2, 15)[:, None] if sampler is sample.ddim else torch.zeros(6, 1)
-    paths = torch.stack([begin, *sampler(on_line, begin, fine, generator=seeded(8))])[:, :, 0]
+    paths = torch.stack([begin, *sampler(on_line, begin, even, generator=seeded(8))])[:, :, 0]
     ax.imshow(shades, origin="lower", aspect="auto", extent=(0, 100, -2.6, 2.6), cmap="Greys", vmax=1.6)
     for path in paths.T:
         ax.plot(path, linewidth=1.5, color=HUES[(path[-1] - three[:, 0]).abs().argmin()])
@@ -404,8 +405,8 @@ show.figure(fig, "Grey: where noisy points lie at that step. Left: 15 starts, no
 
 # %% [markdown]
 # Paths of the ODE never cross: two that met would have to go on together. So the starts are divided into three intervals,
-# one for each point, and the borders are sharp. Paths of the SDE start at the same place and end anywhere. Both have
-# decided when there is still a lot of noise, and from then on they only tidy up.
+# one for each point, and the borders are sharp: your fate is sealed at the start. Paths of the SDE start at one place and
+# end anywhere, and change their minds until only little noise is left.
 #
 # ## Explore
 #
@@ -458,7 +459,7 @@ widgets.show(explorer, "Rings: the modes, to be dragged. Dots: the crowd after t
              "Grey: where noisy points lie. Arrows: sigma squared times the score.")  # fmt: skip
 
 # %% tags=["widget-test"] jupyter={"source_hidden": true}
-slowest = widgets.drive(explorer, limit=2.0)
+slowest = widgets.drive(explorer, limit=1.0)
 
 # %% [markdown]
 # ## What is the fresh noise for?
@@ -474,8 +475,7 @@ slowest = widgets.drive(explorer, limit=2.0)
 # (Song et al. 2021, eq. 12 and 16 with $\eta = 1$, which is the step of Ho et al. 2020; the last one follows from the
 # others.) Of the noise that belongs at the new level, $\sigma'$, only the part $k$ is old, and $z$ is thrown anew for the
 # rest. **Leave it out, and $x'$ has less noise than the level says.** The denoiser is not told. It takes what is left of
-# you for noise as well, and pulls you to the middle, and again in the next step. (The rows are those of the DDPM paper,
-# `levels.linear`: its steps are about even at the noisy end, where our cosine rows go in one leap.)
+# you for noise as well, and pulls you to the middle, and again in the next step.
 
 # %%
 def my_ddpm(denoiser, x, rows, generator=None, fresh=1.0):
@@ -497,7 +497,6 @@ def without_noise(denoiser, x, rows, generator=None):
     return my_ddpm(denoiser, x, rows, generator, fresh=0.0)
 
 
-even = levels.pick(levels.linear(), 100, "trailing")
 ways = {"ddim": sample.ddim, "ddpm": sample.ddpm, "ddpm, no noise added": without_noise}
 fig, axes = plt.subplots(1, 2, figsize=(11.5, 4.6), width_ratios=(1.3, 1))
 fog(axes[1], Level(0.0, 1.0, 0.02))
@@ -516,14 +515,14 @@ show.figure(fig, "1,500 points. With no noise added back the crowd collapses, an
 
 noises = torch.randn(8, 1, 8, 8, generator=seeded(12))
 films = [[*sampler(perfect, noises, even, generator=seeded(13))] for sampler in ways.values()]
-fig = show.strip([film[-1] for film in films] + [films[2][30]], [*ways, "after 30 of its 100 steps"])
+fig = show.strip([film[-1] for film in films] + [films[2][69]], [*ways, "after 70 of its 100 steps"])
 show.figure(fig, "The same eight noises, the perfect denoiser of 200 digits. Without fresh noise all become one digit.")
 mean_digit = known.mean(0, keepdim=True)
 typical = known[(known - mean_digit).flatten(1).norm(dim=1).argmin()]
 print("all eight are the known digit nearest to the mean:", torch.allclose(films[2][-1], typical, atol=1e-4))
 
 # %% [markdown]
-# After 30 steps of a hundred all eight are *the mean of all digits* (last row, dark because $\alpha$ is still small). From
+# After 70 steps of a hundred all eight are about *the mean of all digits* (last row, faint because $\alpha$ is small). From
 # there they fall, all together, into the one known digit that lies nearest to the mean. A trained network, which never saw anything so clean at
 # such a level, leaves a blur. A popular course shows it as its first experiment, "incorrectly sample without adding in
 # noise" ([How-Diffusion-Models-Work](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work)). **No noise added, and
@@ -773,7 +772,7 @@ for name, sign in (("mended: -eps / sigma", -1), ("broken: +eps / sigma", 1)):
     print(f"{name}: lowest loss {losses.min():.3f} at c = {learned[name]:.2f}")
 axes[0].set(xlabel="c, what the network has learned", ylabel="loss", ylim=(0, None))
 axes[0].legend(loc="upper center")
-begun = fine[20:]  # from a level where there is something to see
+begun = even[20:]  # from a level where there is something to see
 crowd_start = begun[0].sigma * starts[:300] + begun[0].alpha * points[:300]
 for ax, (name, c) in zip(axes[1:], learned.items(), strict=True):
 
