@@ -297,7 +297,7 @@ def test_a_function_with_other_parameters_is_told_so():
 
 def test_unknown_exercises_are_an_error():
     for call in (lambda: check.exercise("16.renam", stub), lambda: check.hint("16.renam")):
-        with pytest.raises(UserError, match=r"'16\.renam'; expected one of 16\.find_eps, "):
+        with pytest.raises(UserError, match=r"'16\.renam'; expected one of .*16\.find_eps, "):
             call()
 
 

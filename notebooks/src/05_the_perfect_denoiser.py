@@ -251,8 +251,7 @@ def fog(ax, level, side=2.6):
     line = torch.linspace(-side, side, 120)
     x = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
     shade = exact.log_density(x, level, MODES, SPREAD, WEIGHTS).div(2).exp().view(120, 120)
-    extent = (-side, side, -side, side)
-    ax.imshow(shade, origin="lower", extent=extent, cmap="Greys", vmax=shade.max() * 1.8, interpolation="bilinear")
+    ax.contourf(line, line, shade / shade.max(), torch.linspace(0.06, 1, 9), cmap="Greys", vmax=1.8)
     ax.set(aspect="equal", xlim=(-side, side), ylim=(-side, side))
     ax.set_axis_off()
 
@@ -396,7 +395,7 @@ fig, axes = plt.subplots(1, 2, figsize=(12, 3.8), sharey=True)
 for ax, sampler, title in zip(axes, (sample.ddim, sample.ddpm), ("ODE: ddim", "SDE: ddpm"), strict=True):
     begin = torch.linspace(-2.2, 2.2, 15)[:, None] if sampler is sample.ddim else torch.zeros(6, 1)
     paths = torch.stack([begin, *sampler(on_line, begin, even, generator=seeded(8))])[:, :, 0]
-    ax.imshow(shades, origin="lower", aspect="auto", extent=(0, 100, -2.6, 2.6), cmap="Greys", vmax=1.6)
+    ax.contourf(torch.arange(100), line[:, 0], shades, torch.linspace(0.1, 1, 9), cmap="Greys", vmax=1.8)
     for path in paths.T:
         ax.plot(path, linewidth=1.5, color=HUES[(path[-1] - three[:, 0]).abs().argmin()])
     ax.set(title=title, xlabel="steps: left pure noise, right clean", xlim=(0, 100))
@@ -432,8 +431,8 @@ def walk(modes, steps, path, spread):
     fig = plt.figure(figsize=(5.6, 5.6))
     ax = fig.add_axes(AREA)
     density = exact.log_density(pixels, level, means, spread).exp().view(60, 60)
-    extent = (-SIDE, SIDE, -SIDE, SIDE)
-    ax.imshow(density, origin="lower", extent=extent, cmap="Greys", vmax=density.max() * 1.6, interpolation="bilinear")
+    side = torch.linspace(-SIDE, SIDE, 60)
+    ax.contourf(side, side, density / density.max(), torch.linspace(0.06, 1, 9), cmap="Greys", vmax=1.8)
     pull = level.alpha * exact.posterior_mean(lattice, level, means, spread) - lattice
     ax.quiver(*lattice.T, *pull.T, angles="xy", scale_units="xy", scale=4, width=0.003, color="0.35")
     ends = torch.cdist(paths[-1], level.alpha * means).argmin(1)
@@ -560,12 +559,12 @@ def crowd_spread(rows, s, noise):
 check.exercise("05.collapse", crowd_spread)
 
 # %% [markdown] tags=["solution"]
-# With noise the result is $s$, up to what the finite number of steps leaves. Without, each step multiplies by a factor
-# below what it should be, and 50 such factors leave next to nothing:
+# With noise the result is $s$, up to what the finite number of steps leaves out. Without, each step multiplies by less than
+# it should, and a few dozen such factors leave next to nothing:
 
 # %% tags=["solution"]
 for steps in (10, 50, 250):
-    taken = levels.pick(schedule, steps, "trailing")
+    taken = levels.pick(levels.linear(), steps, "trailing")
     print(f"{steps:3} steps, s = 0.5: {crowd_spread(taken, 0.5, True):.4f} with noise, "
           f"{crowd_spread(taken, 0.5, False):.4f} without")  # fmt: skip
 
