@@ -9,7 +9,7 @@
 # | | |
 # |---|---|
 # | **Afterwards you can** | write down the best denoiser there is, turn it into arrows, draw with it, and say why it only copies |
-# | **Time** | about half a minute of computing on 2 processor cores |
+# | **Time** | about 15 seconds of computing on one processor core |
 # | **You need** | lesson 04 (x = alpha x0 + sigma eps); no GPU, no network, no papers read |
 #
 # A diffusion model is a network that removes noise. In this lesson there is no network. Where the data are known, the
@@ -251,14 +251,14 @@ def fog(ax, level, side=2.6):
     line = torch.linspace(-side, side, 120)
     x = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
     shade = exact.log_density(x, level, MODES, SPREAD, WEIGHTS).div(2).exp().view(120, 120)
-    ax.contourf(line, line, shade / shade.max(), torch.linspace(0.06, 1, 9), cmap="Greys", vmax=1.8)
+    ax.contourf(line, line, shade / shade.max(), torch.linspace(0.06, 1, 7), cmap="Greys", vmax=1.8)
     ax.set(aspect="equal", xlim=(-side, side), ylim=(-side, side))
     ax.set_axis_off()
 
 
 line = torch.linspace(-2.1, 2.1, 7)
 probes = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
-fig, axes = plt.subplots(1, 3, figsize=(13, 4.6))
+fig, axes = plt.subplots(1, 3, figsize=(12, 4.1))
 arrows = {"angles": "xy", "scale_units": "xy", "scale": 1.6}
 for ax, sigma in zip(axes, (0.95, 0.6, 0.3), strict=True):
     level = Level(0.0, math.sqrt(1 - sigma**2), sigma)
@@ -363,7 +363,7 @@ check.exercise("05.score", step)
 # %%
 even = levels.pick(levels.linear(), 100, "trailing")  # the rows of the DDPM paper: about even steps in much noise
 starts = torch.randn(1500, 2, generator=seeded(6))
-fig, axes = plt.subplots(1, 2, figsize=(10.5, 5.2))
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.4))
 drawn = {"ddim": 30, "ddpm": 4}  # so many paths, or nothing could be seen
 for ax, sampler, title in zip(axes, (sample.ddim, sample.ddpm), ("ODE: ddim", "SDE: ddpm"), strict=True):
     paths = torch.stack([starts, *sampler(plane, starts, even, generator=seeded(7))])  #  (101, 1500, 2)
@@ -395,7 +395,7 @@ fig, axes = plt.subplots(1, 2, figsize=(12, 3.8), sharey=True)
 for ax, sampler, title in zip(axes, (sample.ddim, sample.ddpm), ("ODE: ddim", "SDE: ddpm"), strict=True):
     begin = torch.linspace(-2.2, 2.2, 15)[:, None] if sampler is sample.ddim else torch.zeros(6, 1)
     paths = torch.stack([begin, *sampler(on_line, begin, even, generator=seeded(8))])[:, :, 0]
-    ax.contourf(torch.arange(100), line[:, 0], shades, torch.linspace(0.1, 1, 9), cmap="Greys", vmax=1.8)
+    ax.contourf(torch.arange(100), line[:, 0], shades, torch.linspace(0.1, 1, 7), cmap="Greys", vmax=1.8)
     for path in paths.T:
         ax.plot(path, linewidth=1.5, color=HUES[(path[-1] - three[:, 0]).abs().argmin()])
     ax.set(title=title, xlabel="steps: left pure noise, right clean", xlim=(0, 100))
@@ -428,11 +428,11 @@ def walk(modes, steps, path, spread):
     sampler = sample.ddpm if path.startswith("SDE") else sample.ddim
     states = [crowd, *sampler(exact.denoiser(means, spread), crowd, way[: steps + 1], generator=seeded(10))]
     paths, level = torch.stack(states), way[min(steps, len(way) - 2)]
-    fig = plt.figure(figsize=(5.6, 5.6))
+    fig = plt.figure(figsize=(5.2, 5.2))
     ax = fig.add_axes(AREA)
     density = exact.log_density(pixels, level, means, spread).exp().view(60, 60)
     side = torch.linspace(-SIDE, SIDE, 60)
-    ax.contourf(side, side, density / density.max(), torch.linspace(0.06, 1, 9), cmap="Greys", vmax=1.8)
+    ax.contourf(side, side, density / density.max(), torch.linspace(0.06, 1, 7), cmap="Greys", vmax=1.8)
     pull = level.alpha * exact.posterior_mean(lattice, level, means, spread) - lattice
     ax.quiver(*lattice.T, *pull.T, angles="xy", scale_units="xy", scale=4, width=0.003, color="0.35")
     ends = torch.cdist(paths[-1], level.alpha * means).argmin(1)
@@ -455,7 +455,8 @@ explorer = widgets.explorer(
     spread=(0.05, 0.6, 0.05, 0.2),
 )
 widgets.show(explorer, "Rings: the modes, to be dragged. Dots: the crowd after these steps, with the last of their way. "
-             "Grey: where noisy points lie. Arrows: sigma squared times the score.")  # fmt: skip
+             "Grey: where noisy points lie, which is nearer to the middle as long as alpha is small. Arrows: "
+             "sigma squared times the score.")  # fmt: skip
 
 # %% tags=["widget-test"] jupyter={"source_hidden": true}
 slowest = widgets.drive(explorer, limit=1.0)
@@ -497,7 +498,7 @@ def without_noise(denoiser, x, rows, generator=None):
 
 
 ways = {"ddim": sample.ddim, "ddpm": sample.ddpm, "ddpm, no noise added": without_noise}
-fig, axes = plt.subplots(1, 2, figsize=(11.5, 4.6), width_ratios=(1.3, 1))
+fig, axes = plt.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(1.3, 1))
 fog(axes[1], Level(0.0, 1.0, 0.02))
 for (name, sampler), dot in zip(ways.items(), (2, 2, 12), strict=True):
     paths = torch.stack([starts, *sampler(plane, starts, even, generator=seeded(11))])
@@ -762,7 +763,7 @@ level = schedule.rows()[400]
 x = level.alpha * points + level.sigma * eps
 true_score = (level.alpha * plane(x, level) - x) / level.sigma**2
 knobs = torch.linspace(-2, 2, 81)
-fig, axes = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1.25, 1, 1))
+fig, axes = plt.subplots(1, 3, figsize=(12, 3.9), width_ratios=(1.25, 1, 1))
 learned = {}
 for name, sign in (("mended: -eps / sigma", -1), ("broken: +eps / sigma", 1)):
     losses = torch.stack([(level.sigma**2 * (c * true_score - sign * eps / level.sigma) ** 2).mean() for c in knobs])
