@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .. import denoise, layers, levels, sample, train, vae
+from .. import denoise, exact, layers, levels, sample, train, vae
 from ..levels import Denoiser, Level
 
 Maker = Callable[[torch.Generator], list[tuple]]
@@ -89,6 +89,18 @@ def rows(g: torch.Generator) -> list[tuple]:
     return [(levels.pick(levels.scaled_linear(), n),) for n in (1, 5, 20)]
 
 
+def mixtures(g: torch.Generator) -> list[tuple]:
+    """For `exact`: noisy points, a level as in sampling, and the data they came from: points, and wider modes."""
+    found = []
+    for (x,) in draws(PICTURES, g, 1):
+        means = torch.randn(6, *x.shape[1:], dtype=x.dtype, generator=g)
+        for level in (Level(500.0, 0.6, 0.8), Level(150.0, 0.95, 0.31)):
+            found.append((x, level, means))
+            wide = {"spread": torch.linspace(0.1, 0.6, 6, dtype=x.dtype), "weights": torch.arange(1, 7) / 21}
+            found.append((x, level, means, wide))
+    return found
+
+
 def gaussian(mean: float, spread: float) -> Denoiser:
     """The perfect denoiser of values drawn from N(mean, spread^2): E[x0 | x]."""
 
@@ -129,6 +141,8 @@ MAKERS: dict[Callable, Maker] = {
     levels.zero_terminal_snr: schedules,
     levels.log_snr: one_level,
     levels.rescaled: rows,
+    exact.log_density: mixtures,
+    exact.posterior_mean: mixtures,
     layers.timestep_embedding: times,
     denoise.target: two_and_a_level,
     denoise.to_x0: two_and_a_level,

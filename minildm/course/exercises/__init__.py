@@ -1,6 +1,7 @@
 """What an exercise is, and where each is found: in the tuple `EXERCISES` of a module here, `lesson_NN` or more."""
 
 import importlib
+import inspect
 import pkgutil
 import reprlib
 from collections.abc import Callable
@@ -67,13 +68,15 @@ def expect(got: object, want: object, call: str, hint: str = "") -> None:
 
 
 def told(value: object) -> str:
-    """A value in a few words: a tensor by its shape, a network by its class, anything else as Python shows it."""
+    """A value in a few words: a tensor by its shape, a network by its class, a function by its name, else its repr."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if type(value).__module__ == "numpy":
         return f"a NumPy {type(value).__name__}"
     if isinstance(value, torch.nn.Module):
         return f"<{type(value).__name__}>"
+    if inspect.isfunction(value):
+        return value.__name__
     return SHORT.repr(value)
 
 
