@@ -50,7 +50,7 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) decoder --out runs/decoder --vae runs/vae --resume
 	$(TRAIN) clip --out runs/clip --resume
 	$(TRAIN) relations --out runs/relations --clip runs/clip --resume
-	$(TRAIN) latent --out runs/shapes $(PARTS) --steps 20000 --resume
+	$(TRAIN) latent --out runs/shapes $(PARTS) --steps 27000 --resume
 	$(TRAIN) latent --out runs/latent-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume

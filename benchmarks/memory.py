@@ -4,7 +4,7 @@
 
 FOLDER holds Stable Diffusion as published, or with random weights (`python -m tools.full_size`). Every row is a
 process of its own, so that none finds memory that another left behind. On a CPU the memory is all that the process
-held, PyTorch itself included; on a GPU what PyTorch held there.
+held, PyTorch itself and the mapped file included; on a GPU what PyTorch held there.
 """
 
 import argparse
@@ -31,16 +31,21 @@ TRICKS = {
 
 
 def highest(device: torch.device) -> float:
-    """GB held at most so far."""
+    """GB held at most since this was last asked."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
+        most = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return most / 1e9
     with open("/proc/self/status") as file:  # Linux
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")) / 1e9
+        most = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # set the high-water mark back
+    return most / 1e9
 
 
 @torch.no_grad()
 def measure(folder: str, trick: str, size: int, steps: int) -> dict:
-    """The highest memory once the model is loaded, once the U-Net is done and at the end; seconds of each stage."""
+    """The highest memory while the model is loaded, while it steps and while it decodes, and the seconds of each."""
     half, rows, alone = TRICKS[trick]
     device = best_device()
     dtype = (torch.float16 if device.type == "cuda" else torch.bfloat16) if half else torch.float32
@@ -73,7 +78,7 @@ def main() -> None:
     if asked.trick:
         print(json.dumps(measure(asked.folder, asked.trick, asked.size, asked.steps)))
         return
-    print(f"| {asked.size} x {asked.size}, {best_device().type} | loaded | after the steps | highest, GB "
+    print(f"| {asked.size} x {asked.size}, {best_device().type} | loading, GB | steps, GB | decoding, GB "
           "| loading, s | a step, s | decoding, s |\n|---|---|---|---|---|---|---|", flush=True)  # fmt: skip
     for trick, (_, _, alone) in TRICKS.items():
         if alone and best_device().type == "cpu":

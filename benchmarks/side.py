@@ -1,13 +1,13 @@
 """Two ways to do the same work, measured in turns, so that a slow minute of the machine meets both."""
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], object]
 
@@ -49,7 +49,7 @@ def pair(ours: Work, theirs: Work, rounds: int, warm: int = 1) -> Pair:
 
 
 def peak(work: Work) -> int:
-    """Bytes that `work` takes at most beyond what is held before it: of the GPU, or without one of the process."""
+    """Bytes that PyTorch's tensors take at most during `work`, beyond what is held before it."""
     if torch.cuda.is_available():
         finish()
         before = torch.cuda.memory_allocated()
@@ -57,37 +57,14 @@ def peak(work: Work) -> int:
         work()
         finish()
         return torch.cuda.max_memory_allocated() - before
-    before = _resident()
-    watch = _Watch()
-    with watch:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         work()
-    return watch.most - before
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:  # Linux: pages of the process in memory
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class _Watch:
-    """The most memory that the process had, looked at every few milliseconds."""
-
-    def __enter__(self):
-        import threading
-
-        self.most, self.done = _resident(), threading.Event()
-
-        def look():
-            while not self.done.wait(0.002):
-                self.most = max(self.most, _resident())
-
-        self.thread = threading.Thread(target=look, daemon=True)
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.most = max(self.most, _resident())
-        self.done.set()
-        self.thread.join()
+    held = most = 0
+    for event in watched.profiler.kineto_results.events():
+        if event.name() == "[memory]":  # one allocation, or below zero one given back
+            held += event.nbytes()
+            most = max(most, held)
+    return most
 
 
 def arguments(what: str, tiny: str) -> argparse.Namespace:

@@ -54,7 +54,7 @@ def built_on(run: dict) -> list[str]:
         if (folder / "run.json").exists():
             earlier, seconds = described(folder)
             said += [*built_on(earlier), f"{command(earlier, folder.name)} ({seconds:.0f} s)"]
-    return said
+    return list(dict.fromkeys(said))  # parts that several runs share stand once
 
 
 def publish(model: nn.Module, source: Path, name: str, run: dict, seconds: float, share: bool) -> dict:
