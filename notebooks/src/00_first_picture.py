@@ -319,7 +319,8 @@ assert prompt.value == "a large red circle on a white background"
 # %%
 SEEDS = 6
 starts = [torch.randn(pipe.latent_shape(), generator=torch.Generator().manual_seed(i)) for i in range(SEEDS)]
-same_prompt = tasks.text2img(pipe, "a large red circle on a white background", noise=torch.stack(starts))
+said = "a large red circle on a white background"
+same_prompt = tasks.text2img(pipe, said, steps=25, scale=3.0, noise=torch.stack(starts))
 show.figure(
     show.grid(same_prompt, SEEDS, [f"seed {i}" for i in range(SEEDS)]),
     "One sentence, six seeds. What the sentence says should stay; what it leaves open, here the place, changes.",
@@ -338,7 +339,7 @@ MY_PROMPT = "a large red circle on a white background"  # <- change this line, t
 # %% jupyter={"source_hidden": true}
 WANTED = {"size": "large", "colour": "red", "shape": "circle", "background": "white"}
 try:
-    mine = tasks.text2img(pipe, MY_PROMPT, generator=torch.Generator().manual_seed(0))
+    mine = tasks.text2img(pipe, MY_PROMPT, steps=25, scale=3.0, generator=torch.Generator().manual_seed(0))
     read = oracle.read(mine)
     seen = {
         "size": sizes[read.scenes.size[0, 0]],

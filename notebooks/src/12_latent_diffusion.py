@@ -56,7 +56,7 @@ PROMPTS = [
     "a large orange cross above a small brown ring on a beige background",
     "a little pink triangle below a huge green cross on black",
 ]
-*_, z = tasks.states(pipe, PROMPTS, generator=torch.Generator().manual_seed(0))
+*_, z = tasks.states(pipe, PROMPTS, steps=25, scale=3.0, generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
     drawn = pipe.decode(z)
 show.figure(
@@ -383,7 +383,7 @@ def race(name, seconds):
     progress = train.fit(run.model, run.loss, seconds=seconds, lr=run.lr, ema=ema, autocast=run.autocast)
 
     def samples():
-        return tasks.text2img(run.finish(ema.model), RACE, steps=10, generator=torch.Generator().manual_seed(0))
+        return tasks.text2img(run.finish(ema.model), RACE, steps=10, scale=3.0, generator=torch.Generator().manual_seed(0))
 
     history = show.track(progress, f"{name} model", lambda: run.check(ema.model), samples, marks=4)
     return run.finish(ema.model), f"{history.times[-1] / history.steps[-1]:.3f}"
@@ -409,7 +409,7 @@ def judge(title, models):
     rows = []
     for model, step_seconds in models.values():
         started = time.perf_counter()
-        pictures = tasks.text2img(model, said, generator=torch.Generator().manual_seed(0))
+        pictures = tasks.text2img(model, said, steps=25, scale=3.0, generator=torch.Generator().manual_seed(0))
         seconds = time.perf_counter() - started
         reading = oracle.read(pictures)
         share, low, high = oracle.accuracy(reading, asked)["all"]
@@ -427,7 +427,7 @@ def judge(title, models):
         }
         for name, cell in cells.items():
             table.setdefault(name, []).append(cell)
-        rows.append(tasks.text2img(model, RACE, generator=torch.Generator().manual_seed(0)))
+        rows.append(tasks.text2img(model, RACE, steps=25, scale=3.0, generator=torch.Generator().manual_seed(0)))
     for name, cells in table.items():
         print(f"{name:16}" + "".join(f"{cell:>16}" for cell in cells))
     asked = ", ".join(prompt.removeprefix("a ").removesuffix(" background") for prompt in RACE)

@@ -37,9 +37,8 @@ show.style()
 WEIGHTS = os.environ.get("MINILDM_WEIGHTS")  # a folder, a file or a hub name; None: not at hand
 FOLDER = WEIGHTS or "shapes"
 device = minildm.best_device()
-dtype = torch.float16 if device.type == "cuda" else torch.float32
 print(f"published weights: {WEIGHTS or 'none at hand, so the small model of this course takes their place'}")
-print(f"computed on {device}, in {dtype}")
+print(f"computed on {device}")
 
 # %% [markdown]
 # ## The same rows, other numbers
@@ -80,7 +79,11 @@ print(f"{'parameters':20}" + "".join(f"{count:>26,}" for count in counts.values(
 
 # %%
 path = weights.locate(FOLDER)
-print(weights.inspect(path))
+held = weights.inspect(path)
+print(held)
+if "SDXL" in str(held):
+    raise minildm.UserError("MINILDM_WEIGHTS", WEIGHTS, "Stable Diffusion 1.x or 2.x; `minildm picture --model` draws with "
+                            "SDXL, whose two text towers are more than this lesson's cell has room for")  # fmt: skip
 
 # %% [markdown]
 # The names in that table are the attribute names of our classes. That is why no conversion is needed: `unet.down_blocks[0]
@@ -116,16 +119,16 @@ for i, name in enumerate(strange):
 #
 # ## The cell of lesson 12, once more
 #
-# Nothing is changed in it but the name of the folder, the prompt, and the sizes that follow from them.
+# Nothing is changed in it but the name of the folder and the prompt; a test of this course compares the two, letter
+# by letter.
 
-# %%
+# %% tags=["whole-of-latent-diffusion"]
 PROMPT, STEPS, SCALE, SEED = "a photograph of an astronaut riding a horse", 25, 7.5, 0
 if not WEIGHTS:
     PROMPT, SCALE = "a small blue star to the left of a large green ring on a white background", 3.0
     print("No published weights here: the small model draws, with a prompt from its own world.")
 
-# %% tags=["whole-of-latent-diffusion"]
-pipe = weights.load(FOLDER, device, dtype)
+pipe = weights.load(FOLDER, minildm.best_device())
 tokenizer, clip, unet, vae = pipe.text.tokenizer, pipe.text.model, pipe.unet, pipe.vae
 
 with torch.no_grad():
@@ -139,7 +142,7 @@ with torch.no_grad():
     for level, below in pairwise(pipe.rows(STEPS, "ddim")):
         # what the clean latents may be: without the sentence, and with it
         twice, t = torch.cat([z, z]), torch.full((2,), level.t, device=z.device)
-        out = unet(twice.to(dtype), t, context=context).to(z.dtype)  #                    (2, c, h, w)
+        out = unet(twice, t, context=context)  #                                          (2, c, h, w)
         plain, wanted = denoise.to_x0(out, twice, level, pipe.prediction).chunk(2)
         # guidance: exaggerate the difference that the sentence makes
         z0 = plain + SCALE * (wanted - plain)
@@ -147,14 +150,31 @@ with torch.no_grad():
         eps = (z - level.alpha * z0) / level.sigma
         z = below.alpha * z0 + below.sigma * eps
 
-    picture = vae.decode(z.to(pipe.vae_dtype) / vae.config.scaling_factor).float().clamp(-1, 1)  # (1, 3, H, W)
+    picture = vae.decode(z / vae.config.scaling_factor).clamp(-1, 1)  #                   (1, 3, H, W)
 
-show.figure(show.grid(picture.cpu(), 1), f"“{PROMPT}”, drawn by {FOLDER} in {STEPS} steps at scale {SCALE:g}.")
+show.to_image(picture, size=256)
 
 # %% [markdown]
-# (With half precision two casts come in: the network computes in `dtype`, the state of the sampler stays in float32. An
-# error of one part in a thousand at every one of 25 steps would add up.)
+# ## Half the bits
 #
+# Published weights are used in half precision as a rule: it takes half the memory, and a GPU has faster units for it. Load
+# them once more with another `dtype` and draw from the same noise. One thing does not become half: the state of the
+# sampler stays in float32, because an error of one part in a thousand at every one of 25 steps would add up.
+
+# %%
+exact = picture.cpu().float()
+half = torch.float16 if device.type == "cuda" else torch.bfloat16
+pipe = weights.load(FOLDER, device, half)
+noise = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(SEED))
+rounded = tasks.text2img(pipe, PROMPT, None, STEPS, SCALE, noise=noise).cpu().float()
+show.figure(
+    show.grid(torch.cat([exact, rounded]), 2, ["float32, the cell above", f"{str(half)[6:]}, tasks.text2img"]),
+    f"“{PROMPT}” from the same noise. Mean difference {(exact - rounded).abs().mean() * 127.5:.2f} of 255.",
+)
+if device.type == "cpu":
+    pipe = weights.load(FOLDER, device)  # a laptop's processor gains little by it on a model as small as this
+
+# %% [markdown]
 # ## The schedule never quite reaches noise
 #
 # Stable Diffusion's rows are `scaled_linear`, ours squared cosines. The figure shows how loud the picture is against
@@ -189,6 +209,50 @@ drawn = [
     for name in names
 ]
 show.figure(show.grid(torch.cat(drawn).cpu(), len(names), names), "Eight steps each. Only ddpm draws fresh noise on the way.")
+
+# %% [markdown]
+# ## Guidance against steps
+#
+# Two numbers decide what you get for your time. More **steps** follow the same path in smaller strides; beyond twenty or so
+# little changes. More **scale** obeys the prompt more and the training data less: colours saturate and pictures of one
+# prompt grow alike (Ho & Salimans 2022). Published
+# models are mostly used at 7.5, ours at 3.
+
+# %%
+scales, counts_of_steps = ((1.0, 4.0, 7.5, 12.0) if WEIGHTS else (0.0, 1.0, 3.0, 8.0)), (4, 10, 25)
+drawn = torch.cat([
+    tasks.text2img(pipe, PROMPT, None, n, scale, noise=noise).cpu().float() for n in counts_of_steps for scale in scales
+])  # fmt: skip
+show.figure(
+    show.strip(list(drawn.split(len(scales))), [f"{n} steps" for n in counts_of_steps], [f"scale {s:g}" for s in scales]),
+    f"“{PROMPT}”, all from one noise.",
+)
+
+# %% [markdown]
+# ## Seeds and variations
+#
+# The seed is the only thing that chance has a say in: it draws the first noise, and everything else follows. So a picture
+# can be had again, and *varied*: go from its noise a little towards another. In many dimensions noise lies on a sphere, so
+# the way leads along the sphere and not straight through it (lesson 03): half-way on the straight line
+# the noise would be too quiet by a factor of 0.7.
+
+# %%
+def towards(a, b, share):
+    """From noise a towards noise b, along the sphere."""
+    angle = torch.arccos((a * b).sum() / (a.norm() * b.norm()))
+    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+
+
+shares = (0, 0.15, 0.3, 0.5, 0.75, 1)
+other = torch.randn(noise.shape, generator=torch.Generator().manual_seed(7))
+between = torch.cat([towards(noise, other, share) for share in shares])
+straight = 0.5 * (noise + other)
+print(f"standard deviation half-way: on the sphere {towards(noise, other, 0.5).std():.2f}, straight {straight.std():.2f}")
+drawn = torch.cat([tasks.text2img(pipe, PROMPT, None, 20, SCALE, noise=z[None]).cpu().float() for z in between])
+show.figure(
+    show.grid(drawn, len(shares), [f"{share:.0%}" for share in shares]),
+    "One prompt. Left: seed 0; right: seed 7; between them the way along the sphere. Small steps vary a picture.",
+)
 
 # %% [markdown]
 # ## Which word is looked at, and where
@@ -286,21 +350,31 @@ ax.set(xlabel="GB of weights on the device", xlim=(0, 16))
 ax.legend()
 show.figure(fig, "Weights alone, computed from the parameter counts. What the computation itself needs comes on top.")
 
-# %% [markdown]
-# - **Half precision** (`weights.load(..., dtype=torch.float16)`) halves it. Three things stay in float32: the sampler's
-#   state, the sinusoids of the time, and SDXL's autoencoder, which overflows in half precision.
-# - **One part at a time** (`pipe.offload("cuda")`): text tower, U-Net and autoencoder come to the device for their own
-#   stage only.
-# - **Decoding strip by strip** (`pipe.strip = 8`): the autoencoder's last maps are as large as the picture and 128 to
-#   512 channels deep. Cut into strips, with one row of each neighbour for the convolutions and common statistics for
-#   the norms, they give the same picture:
-
-# %%
 latent = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(0)).to(pipe.device, pipe.vae_dtype)
 with torch.no_grad():
     whole = pipe.vae.decode(latent)
     for rows in (8, 4, 2):
-        print(f"{rows} rows at a time: largest difference {(pipe.vae.decode(latent, rows) - whole).abs().max():.1e}")
+        print(f"decoded {rows} rows at a time, largest difference {(pipe.vae.decode(latent, rows) - whole).abs().max():.1e}")
+
+# %% [markdown]
+# What comes on top has to be measured. On a CPU with 2 cores, in bfloat16 for half precision, PyTorch itself included;
+# `python -m benchmarks.memory FOLDER` makes this table for your machine, and your GPU:
+#
+# | Stable Diffusion 1.5, 512 x 512 | memory in steps, GB | memory in decoding, GB | a step, s | decoding, s |
+# |---|---|---|---|---|---|
+# | float32 | 5.6 | 6.4 | 10.2 | 14.9 |
+# | float32, decoded 8 rows at a time | 5.6 | 6.1 | 10.1 | 28.2 |
+# | half precision | 3.2 | 3.7 | 6.0 | 8.0 |
+# | half precision, decoded 8 rows at a time | 3.2 | 3.6 | 6.0 | 11.9 |
+#
+# - **Half precision** (`weights.load(..., dtype=torch.float16)`) halves the weights. Three things stay in float32: the
+#   sampler's state, the sinusoids of the time, and SDXL's autoencoder, which overflows in half precision.
+# - **One part at a time** (`pipe.offload("cuda")`): text tower, U-Net and autoencoder come to the device for their own
+#   stage only.
+# - **Decoding strip by strip** (`pipe.strip = 8`): the autoencoder's last maps are as large as the picture and 128 to
+#   512 channels deep. Cut into strips, with one row of each neighbour for the convolutions and common statistics for
+#   the norms, they give the same picture (the differences stand below the figure). At
+#   512 x 512 that saves little; it is for pictures whose decoding would not fit.
 
 # %% [markdown]
 # ## Bug museum: heads that are no heads
@@ -317,9 +391,9 @@ print("keys and shapes:", mistaken.load_state_dict(cpu.unet.state_dict(), strict
 print(f"heads: {config.heads} as published, {mistaken.config.heads} if the name is believed")
 prompts = scenes.captions(scenes.draw(6, seed=8, objects=2), full=True)
 noise = torch.randn(6, *cpu.latent_shape(), generator=torch.Generator().manual_seed(0))
-right = tasks.text2img(cpu, prompts, noise=noise)
+right = tasks.text2img(cpu, prompts, steps=25, scale=3.0, noise=noise)
 cpu.unet = mistaken.eval().requires_grad_(False)
-wrong = tasks.text2img(cpu, prompts, noise=noise)
+wrong = tasks.text2img(cpu, prompts, steps=25, scale=3.0, noise=noise)
 show.figure(show.strip([right, wrong], ["heads as published", "the name believed"]), "The same weights, the same noise.")
 
 # %% [markdown]
@@ -359,14 +433,7 @@ for control in (wish, never, strength, seed):
 draw()
 display(w.VBox([wish, never, w.HBox([strength, seed]), image]))
 
-# %% tags=["widget-test"] jupyter={"source_hidden": true}
-before = image.value
-for control, values in ((never, (first[1], "very " * 100, "")), (strength, (0, 12, SCALE)), (seed, (99, 0))):
-    for value in values:
-        control.value = value
-assert image.value[:4] == b"\x89PNG" and len(before) > 1000
-
-# %%
+# and for readers of the page, where nothing moves
 noise = torch.randn(6, *pipe.latent_shape(), generator=torch.Generator().manual_seed(5))[: 2 if WEIGHTS else 6]
 rows = [tasks.text2img(pipe, first[0], no, 20, SCALE, noise=noise).cpu().float() for no in (None, first[1])]
 show.figure(
@@ -374,13 +441,52 @@ show.figure(
     f"“{first[0]}”, and below it the same noises steered away from “{first[1]}”.",
 )
 
+# %% tags=["widget-test"] jupyter={"source_hidden": true}
+before = image.value
+for control, values in ((never, (first[1], "very " * 100, "")), (strength, (0, 12, SCALE)), (seed, (99, 0))):
+    for value in values:
+        control.value = value
+assert image.value[:4] == b"\x89PNG" and len(before) > 1000
+
+# %% [markdown]
+# ### The craft of a prompt
+#
+# A caption in the training data says what its writer thought worth saying. Write like one: the subject first, then what it
+# looks like, then the kind of picture. What you leave open, the model fills with what was most common there. From one noise,
+# one more thing said in each picture:
+
+# %%
+said = ["a harbour", "a harbour at dusk", "a harbour at dusk, fishing boats", "an oil painting of a harbour at dusk"]
+if not WEIGHTS:
+    said = ["a circle", "a red circle", "a small red circle", "a small red circle on a grey background",
+            "a small red circle at the top left on a grey background"]  # fmt: skip
+drawn = torch.cat([tasks.text2img(pipe, one, None, 20, SCALE, noise=start).cpu().float() for one in said])
+show.figure(show.grid(drawn, len(said), list("12345")), "; ".join(f"{i}: “{one}”" for i, one in enumerate(said, 1)))
+
 # %% [markdown]
 # ## What these models cannot do, and what they ask of you
 #
 # - **Count, write, relate.** Five apples, a readable sign, "the cube on the sphere": all learned from captions that
 #   rarely said so. You have seen the same weakness in your own model, which mixes up left and right.
 # - **The world beyond their pictures.** They were trained on pictures and captions from the web, most of them English.
-#   They repeat its stereotypes and its gaps, and an ordinary prompt in another language is read badly.
+#   They repeat its stereotypes and its gaps (ask for "a nurse" and "an engineer" eight times each), and an ordinary
+#   prompt in another language is read badly.
+#
+# See for yourself, without choosing the best of many:
+
+# %%
+asked = ["five apples on a table", "a sign that says HELLO", "a cube on a sphere", "ein Pferd auf einer Wiese"]
+if not WEIGHTS:
+    asked = ["three small red circles on a white background", "a star that says hello", "an elephant", "ein roter Kreis"]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    drawn = torch.cat([tasks.text2img(pipe, one, None, 20, SCALE, noise=start).cpu().float() for one in asked])
+show.figure(show.grid(drawn, len(asked), list("1234")), "; ".join(f"{i}: “{one}”" for i, one in enumerate(asked, 1)))
+if not WEIGHTS:
+    strange = [word for one in asked for word, _ in scenes.unknown_words(one)]
+    print("Words that the small model never read:", ", ".join(strange))
+
+# %% [markdown]
 # - **Safety.** The published folders come with a *safety checker*, a second network that blanks some pictures. This
 #   library does not use it, and says so where it matters. So you are the checker: do not make pictures of real people
 #   without their consent, do not pass pictures off as photographs, and do not put a model like this in front of the
