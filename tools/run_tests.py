@@ -37,13 +37,13 @@ def main() -> int:
         rows += [*lessons, together("all lessons", lessons, LESSONS)]
         rows += [*solutions, together("all solutions", solutions, SOLUTIONS)] if solutions else []
 
-    print(f"\n{'':32} minutes  at most")
+    print(f"\n{'':56} minutes  at most")
     failed = False
     for name, minutes, most, passed in rows:
         late = minutes > most * options.slack
         failed |= late or not passed
         verdict = "  FAILED" * (not passed) + "  TOO LONG" * late
-        print(f"{name:32} {minutes:7.1f}  {most * options.slack:7.1f}{verdict}")
+        print(f"{name:56} {minutes:7.1f}  {most * options.slack:7.1f}{verdict}")
     return int(failed)
 
 
