@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from benchmarks.side import finish
+from benchmarks.side import finish, half
 from minildm import tasks, weights
 from minildm.devices import best_device
 
@@ -46,9 +46,8 @@ def highest(device: torch.device) -> float:
 @torch.no_grad()
 def measure(folder: str, trick: str, size: int, steps: int) -> dict:
     """The highest memory while the model is loaded, while it steps and while it decodes, and the seconds of each."""
-    half, rows, alone = TRICKS[trick]
+    small, rows, alone = TRICKS[trick]
     device = best_device()
-    dtype = (torch.float16 if device.type == "cuda" else torch.bfloat16) if half else torch.float32
     marks, held = [time.perf_counter()], []
 
     def mark() -> None:
@@ -56,7 +55,7 @@ def measure(folder: str, trick: str, size: int, steps: int) -> dict:
         marks.append(time.perf_counter())
         held.append(highest(device))
 
-    pipe = weights.load(folder, "cpu" if alone else device, dtype)
+    pipe = weights.load(folder, "cpu" if alone else device, half(device) if small else torch.float32)
     pipe = pipe.offload(device) if alone else pipe
     pipe.strip = rows
     mark()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.side import arguments, pair, peak, tell, tell_memory
+from benchmarks.side import arguments, half, pair, peak, tell, tell_memory
 from minildm import tasks, weights
 from minildm.configs import vae_to_hf
 from minildm.devices import best_device
@@ -22,14 +22,15 @@ from tools.full_size import write_folder
 PROMPT = "a large red circle on a white background"
 
 
-def reference(pipe: LatentDiffusion, device: torch.device):
-    """diffusers' pipeline out of the folder that ours is saved to."""
+def reference(folder: str | Path, device: torch.device, dtype: torch.dtype):
+    """diffusers' pipeline out of a folder, with DDIM over the model's own rows."""
     import diffusers
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        weights.save(pipe, folder)
-        made = diffusers.StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        made = diffusers.StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **none)
+    made.scheduler = diffusers.DDIMScheduler.from_config(made.scheduler.config)
     made.set_progress_bar_config(disable=True)
     return made.to(device)
 
@@ -37,7 +38,8 @@ def reference(pipe: LatentDiffusion, device: torch.device):
 def small(device: torch.device, rounds: int) -> None:
     """The shipped model, 25 steps of ddim, scale 3."""
     ours = weights.load("shapes", device)
-    theirs = reference(ours, device)
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = reference(weights.save(ours, folder), device, torch.float32)
     for batch, same, best in ((1, 0.85, 0.60), (8, 0.95, None)):
         noise = torch.randn(batch, *ours.latent_shape(), generator=torch.Generator().manual_seed(0)).to(device)
 
@@ -61,12 +63,12 @@ def small(device: torch.device, rounds: int) -> None:
 
 def switched(device: torch.device) -> dict[str, LatentDiffusion]:
     """The shipped model under each single switch that should make it faster."""
-    wide, half, compiled = (weights.load("shapes", device) for _ in range(3))
+    wide, small, compiled = (weights.load("shapes", device) for _ in range(3))
     wide.unet.to(memory_format=torch.channels_last)
-    half.to(torch.float16 if device.type == "cuda" else torch.bfloat16)
+    small.to(half(device))
     frozen = {"freezing": True} if device.type == "cpu" else {"triton.cudagraphs": True}
     compiled.unet.forward = torch.compile(compiled.unet.forward, options=frozen)
-    return {"channels_last": wide, "half precision": half, "compiled": compiled}
+    return {"channels_last": wide, "half precision": small, "compiled": compiled}
 
 
 @torch.no_grad()
@@ -94,17 +96,9 @@ def large(device: torch.device, rounds: int, dtype: torch.dtype) -> None:
 
 def whole(device: torch.device, dtype: torch.dtype) -> None:
     """A prompt to a 512 x 512 picture in 25 steps, guided, each side once."""
-    import diffusers
-
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
         write_folder("sd15", Path(folder), dtype)
-        ours = weights.load(folder, device, dtype)
-        theirs = diffusers.StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=dtype, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        ).to(device)
-    theirs.set_progress_bar_config(disable=True)
-    theirs.scheduler = diffusers.DDIMScheduler.from_config(theirs.scheduler.config)
+        ours, theirs = weights.load(folder, device, dtype), reference(folder, device, dtype)
     noise = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)).to(device)
 
     def mine():

@@ -67,6 +67,11 @@ def peak(work: Work) -> int:
     return most
 
 
+def half(device: torch.device) -> torch.dtype:
+    """The half precision that a device has units for."""
+    return torch.float16 if device.type == "cuda" else torch.bfloat16
+
+
 def arguments(what: str, tiny: str) -> argparse.Namespace:
     """The options of both benchmarks: rounds, and whether only the small model is to be measured."""
     parser = argparse.ArgumentParser(description=what)

@@ -6,16 +6,14 @@ Ratios are ours over theirs, so below 1 is faster. "Same": the same precision, m
 sides. "Best": ours with its best single switch, theirs as it comes.
 """
 
-from contextlib import nullcontext
-
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.side import arguments, pair, peak, seconds, tell, tell_memory
 from minildm.configs import unet_to_hf
 from minildm.devices import best_device
 from minildm.runs import LATENT_CONFIG
+from minildm.train import precision
 from minildm.unet import UNet, UNetConfig
 
 
@@ -40,12 +38,9 @@ def training(device: torch.device, rounds: int) -> None:
 
     def step(network, call, dtype):
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        half = dtype != torch.float32
 
         def work():
-            as_in_fit = half and device.type == "cpu"
-            attention = sdpa_kernel(SDPBackend.MATH) if as_in_fit else nullcontext()
-            with torch.autocast(device.type, dtype, enabled=half), attention:
+            with precision(device, dtype):
                 loss = (call().float() - x).square().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -59,8 +54,8 @@ def training(device: torch.device, rounds: int) -> None:
     def other():
         return theirs(x, t, context).sample
 
-    their_step = step(theirs, other, torch.float32)
-    for what, dtype, goal in (("same", torch.float32, 0.95), ("best: bfloat16", torch.bfloat16, 0.80)):
+    their_step = step(theirs, other, None)
+    for what, dtype, goal in (("same", None, 0.95), ("best: bfloat16", torch.bfloat16, 0.80)):
         tell(f"training step, {what}", pair(step(ours, mine, dtype), their_step, 4 * rounds, 2), goal)
 
 

@@ -7,7 +7,7 @@ not it was interrupted, and there is no random state to save.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +119,15 @@ def check_length(steps: int | None, seconds: float | None) -> None:
         raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
 
 
+@contextmanager
+def precision(device: torch.device, autocast: torch.dtype | None) -> Iterator[None]:
+    """What a forward pass of training runs under: autocast to this dtype if any, and the attention that fits it."""
+    # on a CPU the bfloat16 backward pass of fused attention costs more than all the rest of a small U-Net
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and autocast else nullcontext()
+    with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None), attention:
+        yield
+
+
 def fit(
     model: nn.Module,
     loss: Loss,
@@ -160,9 +169,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        # on a CPU the bfloat16 backward pass of fused attention costs more than all the rest of a small U-Net
-        attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and autocast else nullcontext()
-        with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None), attention:
+        with precision(device, autocast):
             value = loss(step, generator)
         optimizer.zero_grad(set_to_none=True)
         value.backward()

@@ -8,16 +8,15 @@ hand. 3.4 to 14 GB in float32, half of that with --half.
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from minildm.hub import PARTS
+from minildm.weights.archive import write_json
 from tests.published import STYLES, facts, write_vocabulary
-
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
 def drawn(shapes: dict[str, list[int]], generator: torch.Generator, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -37,31 +36,22 @@ def drawn(shapes: dict[str, list[int]], generator: torch.Generator, dtype: torch
 
 def write_folder(family: str, folder: Path, dtype: torch.dtype) -> None:
     """The folder of a family as it lies on the hub."""
-    configs, shapes, generator = (
-        facts("published_configs")[family],
-        facts("published_keys")["folders"],
-        torch.Generator(),
-    )
-    parts = [part for part in configs["model_index"] if part in configs and part != "scheduler"]
-    for part in parts:
+    configs, shapes = facts("published_configs")[family], facts("published_keys")["folders"]
+    generator = torch.Generator()
+    for part in PARTS.keys() & configs.keys():
         (folder / part).mkdir(parents=True)
         own = shapes.get(f"{family}.{part}") or shapes["sd15.vae.legacy"]
-        path = folder / part / f"{STEMS.get(part, 'model')}.safetensors"
+        path = folder / part / f"{PARTS[part]}.safetensors"
         save_file(drawn(own, generator.manual_seed(len(part)), dtype), path, {"format": "pt"})
         path.chmod(0o644)
-        write(folder / part / "config.json", configs[part])
+        write_json(folder / part / "config.json", configs[part])
     for part in (part for part in configs["model_index"] if part.startswith("tokenizer")):
         (folder / part).mkdir()
         write_vocabulary(folder / part)
-        write(folder / part / "tokenizer_config.json", configs[f"{part}_config"])
-        write(folder / part / "special_tokens_map.json", configs["special_tokens_map"])
-    (folder / "scheduler").mkdir()
-    write(folder / "scheduler" / "scheduler_config.json", configs["scheduler"])
-    write(folder / "model_index.json", configs["model_index"])
-
-
-def write(path: Path, config: dict) -> None:
-    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+        write_json(folder / part / "tokenizer_config.json", configs[f"{part}_config"])
+        write_json(folder / part / "special_tokens_map.json", configs["special_tokens_map"])
+    write_json(folder / "scheduler" / "scheduler_config.json", configs["scheduler"])
+    write_json(folder / "model_index.json", configs["model_index"])
 
 
 def main() -> None:

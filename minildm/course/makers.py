@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import denoise, exact, layers, levels, sample, train, vae
-from ..levels import Denoiser, Level
+from ..levels import Level
 
 Maker = Callable[[torch.Generator], list[tuple]]
 
@@ -101,22 +101,12 @@ def mixtures(g: torch.Generator) -> list[tuple]:
     return found
 
 
-def gaussian(mean: float, spread: float) -> Denoiser:
-    """The perfect denoiser of values drawn from N(mean, spread^2): E[x0 | x]."""
-
-    def denoise(x: Tensor, level: Level) -> Tensor:
-        gain = level.alpha * spread**2 / ((level.alpha * spread) ** 2 + level.sigma**2)
-        return mean + gain * (x - level.alpha * mean)
-
-    return denoise
-
-
 def walks(g: torch.Generator) -> list[tuple]:
     """For samplers that draw no noise: a perfect denoiser, a start, and rows of several schedules."""
     found = []
     for i, (x,) in enumerate(draws(PICTURES, g, 1)):
         schedule = (levels.scaled_linear(), levels.linear(200), levels.flow(100))[i % 3]
-        found.append((gaussian(0.3, 0.5), x, levels.pick(schedule, 2 + i)))
+        found.append((exact.denoiser(torch.full_like(x[:1], 0.3), 0.5), x, levels.pick(schedule, 2 + i)))
     return found
 
 
