@@ -166,3 +166,13 @@ def test_mistakes_of_its_caller():
         check.same(abs, abs)
     with pytest.raises(UserError, match="generator among them"):
         check.same(lambda mean, logvar: mean, vae.sample_latent)
+
+
+def test_values_agree_or_say_how_far_they_are_apart(capsys):
+    check.agree("a half", torch.tensor([0.5, 0.25]), torch.tensor([0.5, 0.25 + 2**-20]))
+    assert capsys.readouterr().out == "a half: the same (largest difference 1e-06)\n"
+    for mine in (torch.tensor([0.5, 0.26]), torch.tensor([0.5, math.nan])):
+        with pytest.raises(AssertionError, match="a half: not the same"):
+            check.agree("a half", mine, torch.tensor([0.5, 0.25]))
+    with pytest.raises(AssertionError, match="where 1e-09 is allowed"):
+        check.agree("numbers", 1.0, 1.0 + 1e-8, within=1e-9)

@@ -3,6 +3,7 @@
     check.exercise("16.rename", rename)
     check.hint("16.rename")
     check.same(my_target, denoise.target)
+    check.agree("alpha squared and sigmoid(log-SNR)", alpha**2, log_snr.sigmoid())
 """
 
 import sysconfig
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import exercises, worker
+from .compare import agree as agree
 from .compare import same as same
 from .exercises import Wrong, told
 

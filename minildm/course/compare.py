@@ -1,4 +1,4 @@
-"""A lesson's own function beside the library's: `check.same(mine, theirs)`."""
+"""A lesson's own function beside the library's, `check.same(mine, theirs)`, and two values side by side, `agree`."""
 
 import copy
 import inspect
@@ -62,6 +62,13 @@ def same(mine: Callable, theirs: Callable) -> None:
         f"✓ {name(mine)} is {name(theirs)}: largest difference {worst:.1g} on {len(inputs)} inputs "
         f"(allowed, of 1 + |value|: {allowed}{'; yours takes no ' + lacking if lacking else ''})."
     )
+
+
+def agree(what: str, mine: Tensor | float, theirs: Tensor | float, within: float = 1e-5) -> None:
+    """Print how far two values are apart at most. Raises `AssertionError` where that is more than `within`, or nan."""
+    apart = (torch.as_tensor(mine) - torch.as_tensor(theirs)).abs().max().item()
+    assert apart <= within, f"{what}: not the same, {apart:.1e} apart where {within:.0e} is allowed"
+    print(f"{what}: the same (largest difference {apart:.0e})")
 
 
 def likely(wrong: list[tuple[str, str]], batches: dict[str, set[int]]) -> str:

@@ -21,6 +21,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from minildm import oracle, runs, scenes, show, train, vae, weights
+from minildm.course import check
 from minildm.data import digits
 
 TRAIN = True  # False: take the trained model that came with the package
@@ -123,13 +124,6 @@ print(f"log p(x) {log_p:.6f}    the ELBO of the true posterior {elbo(true_mean, 
 # after.**
 
 # %%
-def same(what, mine, theirs, within=1e-5):
-    """Say how far two results are apart at most, and stop if that is more than rounding."""
-    worst = (mine - theirs).abs().max().item()
-    assert worst <= within, f"{what}: not the same, {worst:.1e} apart"
-    print(f"{what}: the same (largest difference {worst:.0e})")
-
-
 def my_sample_latent(mean, logvar, generator=None):
     eps = torch.randn(mean.shape, generator=generator)
     return mean + (0.5 * logvar).exp() * eps
@@ -138,11 +132,11 @@ def my_sample_latent(mean, logvar, generator=None):
 mean = torch.full((100_000,), 2.0, requires_grad=True)
 logvar = torch.full((100_000,), math.log(0.25), requires_grad=True)
 z = my_sample_latent(mean, logvar, torch.Generator().manual_seed(0))
-same("sample_latent", z, vae.sample_latent(mean, logvar, torch.Generator().manual_seed(0)))
+check.agree("sample_latent", z, vae.sample_latent(mean, logvar, torch.Generator().manual_seed(0)))
 
 z.sum().backward()
-same("dz/dmean is 1", mean.grad, torch.ones_like(mean))
-same("dz/dlogvar is (z - mean) / 2", logvar.grad, (z - mean).detach() / 2)
+check.agree("dz/dmean is 1", mean.grad, torch.ones_like(mean))
+check.agree("dz/dlogvar is (z - mean) / 2", logvar.grad, (z - mean).detach() / 2)
 print(f"100,000 draws: mean {z.mean():.3f} (wanted 2), variance {z.var():.3f} (wanted 0.25)")
 print("drawn the naive way it has a gradient:", Normal(mean, (0.5 * logvar).exp()).sample().requires_grad)
 
@@ -166,10 +160,10 @@ def my_kl(mean, logvar):
 
 
 mean, logvar = torch.randn(2, 500, 4, generator=torch.Generator().manual_seed(1))
-same("kl_divergence", my_kl(mean, logvar), vae.kl_divergence(mean, logvar))
+check.agree("kl_divergence", my_kl(mean, logvar), vae.kl_divergence(mean, logvar))
 q, p = Normal(mean, (0.5 * logvar).exp()), Normal(0.0, 1.0)
-same("torch.distributions", my_kl(mean, logvar), torch.distributions.kl_divergence(q, p).sum(1), within=1e-4)
-same("a silent latent costs", my_kl(torch.zeros(1, 4), torch.zeros(1, 4)), torch.zeros(1))
+check.agree("torch.distributions", my_kl(mean, logvar), torch.distributions.kl_divergence(q, p).sum(1), within=1e-4)
+check.agree("a silent latent costs", my_kl(torch.zeros(1, 4), torch.zeros(1, 4)), torch.zeros(1))
 
 # %% [markdown]
 # ## The loss
@@ -201,7 +195,7 @@ torch.manual_seed(0)
 model, some = vae.FlatVAE(), pictures[:64]
 mine = my_loss(model, some, 0.7, torch.Generator().manual_seed(2))
 theirs = train.vae_loss(model, some, 2 * VARIANCE * 0.7, torch.Generator().manual_seed(2))
-same("vae_loss", mine, sum(theirs))
+check.agree("vae_loss", mine, sum(theirs))
 print("encoder:", [tuple(p.shape) for p in model.encoder.parameters() if p.ndim == 2])
 print("decoder:", [tuple(p.shape) for p in model.decoder.parameters() if p.ndim == 2])
 
@@ -424,7 +418,7 @@ axes[1].set(xlabel="assumed noise, s squared", ylabel="nats", title="what each l
 axes[1].legend(loc="upper right")
 show.figure(fig, "Each latent falls silent where the formula says: when the noise exceeds its spread.")
 theory = 0.5 * (SPREAD / noises[:, None]).log().clamp(min=0)
-same("nats of the toy", torch.stack(found).sum(1), theory.sum(1), within=0.1)
+check.agree("nats of the toy", torch.stack(found).sum(1), theory.sum(1), within=0.1)
 
 # %% [markdown]
 # ## The same idea, one size up

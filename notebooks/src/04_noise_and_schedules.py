@@ -35,13 +35,6 @@ def noise_like(x, seed=0):
     return torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(seed))
 
 
-def agree(what, mine, theirs, within=1e-9):
-    """Say how far two results are apart at most, and stop if that is too much."""
-    apart = (torch.as_tensor(mine) - torch.as_tensor(theirs)).abs().max().item()
-    assert apart <= within, f"{what}: {apart:.1e} apart"
-    print(f"{what}: the same (largest difference {apart:.0e})")
-
-
 def noisy(x0, level, eps):
     """The contract of this whole library: x = alpha * x0 + sigma * eps."""
     return level.alpha * x0 + level.sigma * eps
@@ -157,11 +150,11 @@ for t in range(1000):
         eps_for_all = one_noise / (1 - alpha_bar[t]).sqrt()  # as one draw from N(0, 1)
         walked.append(x[0])
         leapt.append((alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]).sqrt() * eps_for_all)[0])
-        agree(f"{t + 1:4} steps and one leap", walked[-1], leapt[-1])
+        check.agree(f"{t + 1:4} steps and one leap", walked[-1], leapt[-1], within=1e-9)
         print(f"     the one noise has mean {eps_for_all.mean():6.3f} and variance {eps_for_all.var():.3f}")
 
 factors = (1 - keep) * alpha_bar[-1] / alpha_bar  # of the variance of each noise, by the time step 1,000 is done
-agree("all variances of the noises together, and 1 - alpha-bar", factors.sum(), 1 - alpha_bar[-1])
+check.agree("all variances of the noises together, and 1 - alpha-bar", factors.sum(), 1 - alpha_bar[-1], within=1e-9)
 fig = show.strip([walked, leapt], ["step by step", "in one leap"], columns=[f"{t + 1} steps" for t in stops])
 show.figure(fig, "A thousand steps, or one: not alike but equal, pixel by pixel.")
 
@@ -205,7 +198,7 @@ def my_log_snr(level):
 
 check.same(my_log_snr, levels.log_snr)
 table = torch.tensor([my_log_snr(row) for row in sd.rows()], dtype=torch.float64)
-agree("alpha squared and sigmoid(log-SNR)", sd.alpha**2, table.sigmoid())
+check.agree("alpha squared and sigmoid(log-SNR)", sd.alpha**2, table.sigmoid(), within=1e-9)
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.2))
 axes[0].plot(sd.alpha, label="alpha: of the picture")
@@ -293,7 +286,7 @@ for row in (TABLES["flow"].rows()[i] for i in (100, 500, 900)):
     as_vp = levels.Level(row.t, math.sqrt(snr / (1 + snr)), math.sqrt(1 / (1 + snr)))
     size = math.hypot(row.alpha, row.sigma)
     x, twin = (noisy(picture.double(), level, noise_like(picture.double())) for level in (row, as_vp))
-    agree(f"flow at {row.t:3.0f} and its twin times {size:.3f}", x, size * twin)
+    check.agree(f"flow at {row.t:3.0f} and its twin times {size:.3f}", x, size * twin, within=1e-9)
 
 # %% [markdown]
 # ## Play: which table, and how far?
@@ -382,7 +375,7 @@ for k in (2, 4, 8):
     for before, after in zip(base.rows()[::100], moved.rows()[::100], strict=True):
         assert math.isclose(levels.log_snr(after) + 2 * math.log(k), levels.log_snr(before), abs_tol=1e-9)
 flat, moved = (torch.tensor([levels.log_snr(row) for row in levels.flow(shift=s).rows()[:-1]]) for s in (1.0, 3.0))
-agree("flow with shift 3, and log-SNR - 2 log 3", moved, flat - 2 * math.log(3), within=1e-3)
+check.agree("flow with shift 3, and log-SNR - 2 log 3", moved, flat - 2 * math.log(3), within=1e-3)
 
 # %% [markdown]
 # ## So when is a picture gone?
@@ -512,7 +505,7 @@ for count, what in ((3 * 32 * 32, "3 x 32 x 32 pixels"), (4 * 64 * 64, "Stable D
 # %%
 mended = levels.zero_terminal_snr(sd)
 print(f"first row: alpha {sd.alpha[0]:.5f} before, {mended.alpha[0]:.5f} after; last row: {mended.alpha[-1]:.1f}")
-agree("at every row, alpha^2 + sigma^2 and 1", mended.alpha**2 + mended.sigma**2, torch.ones(1000))
+check.agree("at every row, alpha^2 + sigma^2 and 1", mended.alpha**2 + mended.sigma**2, torch.ones(1000), within=1e-9)
 fig = histogram(brightness(mended.rows()[-1]))
 show.figure(fig, "After the mending nothing is left in the last row, not even the brightness: three heaps in one place.")
 

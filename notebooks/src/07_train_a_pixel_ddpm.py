@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minildm import denoise, levels, oracle, recipes, sample, scenes, show, tasks, train, weights
+from minildm.course import check
 from minildm.unet import UNet, UNetConfig
 
 SECONDS = 60  # of live training; with 5 you can still follow: trained models came with the package
@@ -123,13 +124,6 @@ print(f"one leap:  mean {0.8 * schedule.alpha[599]:.3f}, standard deviation {sch
 # Write it, prove that it is the library's, and import it ever after.
 
 # %%
-def same(what, mine, theirs, within=1e-5):
-    """Say how far two results are apart at most, and stop if that is more than rounding."""
-    worst = (mine - theirs).abs().max().item()
-    assert worst <= within, f"{what}: not the same, {worst:.1e} apart"
-    print(f"{what}: the same (largest difference {worst:.0e})")
-
-
 def my_target(x0, t, eps, prediction):
     alpha, sigma = (a[t].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
     return eps if prediction == "eps" else alpha * eps - sigma * x0
@@ -149,14 +143,14 @@ tiny, x0 = UNet(TINY), scenes.render(scenes.draw(8, seed=72, objects=1))
 level = schedule.at(t)
 with torch.no_grad():
     for prediction in ("eps", "v"):
-        same(f"target {prediction}", my_target(x0, t, eps, prediction), denoise.target(x0, eps, level, prediction))
+        check.agree(f"target {prediction}", my_target(x0, t, eps, prediction), denoise.target(x0, eps, level, prediction))
         mine = my_loss(tiny, x0, prediction, torch.Generator().manual_seed(2))
         theirs = train.diffusion_loss(tiny, x0, schedule, prediction, torch.Generator().manual_seed(2))
-        same(f"diffusion_loss, {prediction}", mine, theirs)
+        check.agree(f"diffusion_loss, {prediction}", mine, theirs)
     x, v = my_q_sample(x0, t, eps), my_target(x0, t, eps, "v")
     alpha, sigma = (a[:, None, None, None] for a in (level.alpha, level.sigma))
-    same("x0 from v", alpha * x - sigma * v, x0)
-    same("eps from v", sigma * x + alpha * v, eps)
+    check.agree("x0 from v", alpha * x - sigma * v, x0)
+    check.agree("eps from v", sigma * x + alpha * v, eps)
 
 # %% [markdown]
 # ## Two answers whose loss you know beforehand
@@ -245,7 +239,7 @@ for _ in range(steps):
     path.append(layer.weight.detach().clone())
     ema.update(layer)
 decays = [min(0.999, (1 + k) / (10 + k)) for k in range(steps)]
-same("EMA", (my_shares(decays)[:, None, None] * torch.stack(path)).sum(0), ema.model.weight)
+check.agree("EMA", (my_shares(decays)[:, None, None] * torch.stack(path)).sum(0), ema.model.weight)
 
 fig, ax = plt.subplots(figsize=(7, 2.8))
 for n in (100, 500, 2000):
@@ -441,7 +435,7 @@ model = denoise.clamped(denoise.denoiser(pipe.unet, "v"), -1, 1)
 rows = levels.pick(schedule, 50, "trailing")
 *_, mine = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(8))
 *_, theirs = sample.ddpm(model, noise[:8], rows, torch.Generator().manual_seed(8))
-same("ddpm", mine, theirs, within=1e-3)
+check.agree("ddpm", mine, theirs, within=1e-3)
 *_, other = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(9))
 fig = show.strip([mine, other, paint(pipe.unet, noise[:8], 50)], ["ddpm", "ddpm, other dice", "ddim, no dice"])
 show.figure(fig, "One column starts from one noise. The dice on the way decide as much as the start does.")

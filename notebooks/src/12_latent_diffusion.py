@@ -31,6 +31,7 @@ from matplotlib import pyplot as plt
 
 import minildm
 from minildm import denoise, evaluate, levels, oracle, recipes, runs, sample, scenes, show, tasks, train, weights
+from minildm.course import check
 from minildm.unet import UNet
 
 TRAIN = True  # False: take the models that came with the package instead
@@ -85,13 +86,6 @@ show.figure(
 # perceptual loss keep photographs sharp. Flat shapes do without. In code it is short. Is it the library's?
 
 # %%
-def same(what, mine, theirs, within=1e-5):
-    """Say how far two results are apart at most, and stop if that is more than rounding."""
-    difference = (torch.as_tensor(mine) - torch.as_tensor(theirs)).abs().max().item()
-    print(f"{what}: largest difference {difference:.1e}")
-    assert difference <= within
-
-
 def my_vae_loss(model, pixels, kl_weight, generator):
     mean, logvar = model.encode(pixels)  #                                                each (b, 4, 8, 8)
     z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
@@ -109,7 +103,7 @@ with torch.no_grad():
         train.vae_loss(pipe.vae, pixels, 0.01, torch.Generator().manual_seed(0)),
         strict=True,
     ):
-        same(name, mine, theirs)
+        check.agree(name, mine, theirs)
 
 # %% [markdown]
 # Now train one. It is smaller than the shipped one, and it has 45 seconds instead of many minutes. The pictures
@@ -226,9 +220,9 @@ many, _ = runs.scene_batch(runs.CHECK_SEED, 1, 1024)
 with torch.no_grad():
     z = pipe.vae.encode(many)[0]
     my_factor = 1 / ((z - z.mean()) ** 2).mean().sqrt()
-    same("scale factor", my_factor, runs.scaling_factor(pipe.vae), within=1e-4)
-    same("standard deviation of scaled latents, and 1", pipe.encode(many).std(), 1.0, within=0.02)
-    same("encode, scale, unscale, decode", pipe.decode(pipe.encode(test)), there_and_back(pipe.vae, test))
+    check.agree("scale factor", my_factor, runs.scaling_factor(pipe.vae), within=1e-4)
+    check.agree("standard deviation of scaled latents, and 1", pipe.encode(many).std(), 1.0, within=0.02)
+    check.agree("encode, scale, unscale, decode", pipe.decode(pipe.encode(test)), there_and_back(pipe.vae, test))
 print(f"scale factors: shipped {pipe.vae.config.scaling_factor:.3f}, yours {my_vae.config.scaling_factor:.3f}")
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
@@ -301,8 +295,8 @@ for beta in betas.tolist():
     signal = signal * (1 - beta) ** 0.5
     noise_variance = noise_variance * (1 - beta) + beta
     walked.append((signal, noise_variance**0.5))
-same("alpha, 1,000 small steps and one jump", [a for a, _ in walked], schedule.alpha)
-same("sigma, 1,000 small steps and one jump", [s for _, s in walked], schedule.sigma)
+check.agree("alpha, 1,000 small steps and one jump", [a for a, _ in walked], schedule.alpha)
+check.agree("sigma, 1,000 small steps and one jump", [s for _, s in walked], schedule.sigma)
 
 shown = [0, 125, 250, 375, 500, 625, 750, 875, 999]
 z0 = pipe.encode(test_pixels[:1]).detach()
@@ -341,13 +335,13 @@ def my_diffusion_loss(network, z0, context, generator):
 
 with torch.no_grad():
     z0, context = pipe.encode(pixels), pipe.text(scenes.captions(wanted, full=True))
-    same(
+    check.agree(
         "loss of 64 latents",
         my_diffusion_loss(pipe.unet, z0, context, torch.Generator().manual_seed(0)),
         train.diffusion_loss(pipe.unet, z0, schedule, "v", torch.Generator().manual_seed(0), context=context),
     )
     alpha, sigma, out = 0.8, 0.6, torch.randn(z0.shape, generator=random)
-    same("z0 from v", alpha * z0 - sigma * out, denoise.to_x0(out, z0, levels.Level(0.0, alpha, sigma), "v"))
+    check.agree("z0 from v", alpha * z0 - sigma * out, denoise.to_x0(out, z0, levels.Level(0.0, alpha, sigma), "v"))
 
 # %% [markdown]
 # ### A race: latents against pixels
@@ -476,7 +470,7 @@ x, with_y, without, other_eps = (torch.randn(2, 4, 8, 8, generator=random) for _
 s = 3.0
 mine = without + s * (with_y - without)
 theirs = denoise.guided(lambda x, level: with_y, lambda x, level: without, s)(x, level)
-same("guidance, mine and the library's", mine, theirs)
+check.agree("guidance, mine and the library's", mine, theirs)
 
 
 def eps_of(z0):
@@ -484,7 +478,7 @@ def eps_of(z0):
 
 
 w = s - 1
-same("the paper's eq. 6, on eps", (1 + w) * eps_of(with_y) - w * eps_of(without), eps_of(mine))
+check.agree("the paper's eq. 6, on eps", (1 + w) * eps_of(with_y) - w * eps_of(without), eps_of(mine))
 
 prompt, scales = "a small yellow circle to the left of a large blue square on white", [0.0, 1.0, 2.0, 3.0, 5.0, 8.0]
 start = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(3))
@@ -522,7 +516,7 @@ print("from", [f"{number:.3f}" for number in rows[0]], "to", [f"{number:.3f}" fo
 denoiser = tasks.prompted(pipe, [prompt], negative=None, scale=3.0)
 with torch.no_grad():
     *_, theirs = sample.ddim(denoiser, start, rows)
-    same("DDIM after 10 steps", my_ddim(denoiser, start, rows), theirs)
+    check.agree("DDIM after 10 steps", my_ddim(denoiser, start, rows), theirs)
 
 # %% [markdown]
 # ## 4. The whole of latent diffusion, in one cell
@@ -562,7 +556,7 @@ show.to_image(picture, size=256)
 
 # %%
 theirs = tasks.text2img(pipe, PROMPT, steps=STEPS, scale=SCALE, generator=torch.Generator().manual_seed(SEED))
-same("this cell and tasks.text2img", picture, theirs, within=1 / 255)
+check.agree("this cell and tasks.text2img", picture, theirs, within=1 / 255)
 print("the oracle reads:", oracle.describe(oracle.read(picture), 0))
 
 # %% [markdown]
@@ -582,7 +576,7 @@ with torch.no_grad():
 broken, mended = sum(variances) ** 0.5, (sum(variances) / len(variances)) ** 0.5
 print(f"root of the sum of {len(batches)} variances:  {broken:.3f}")
 print(f"root of their mean:               {mended:.3f}")
-same("their ratio, and the root of the number of batches", broken / mended, len(batches) ** 0.5)
+check.agree("their ratio, and the root of the number of batches", broken / mended, len(batches) ** 0.5)
 
 # %% [markdown]
 # What does the mistake do? Two small networks, a few seconds each, the same latents, only divided by one number or by the
