@@ -66,7 +66,8 @@ def same(mine: Callable, theirs: Callable) -> None:
 
 def agree(what: str, mine: Tensor | float, theirs: Tensor | float, within: float = 1e-5) -> None:
     """Print how far two values are apart at most. Raises `AssertionError` where that is more than `within`, or nan."""
-    apart = (torch.as_tensor(mine) - torch.as_tensor(theirs)).abs().max().item()
+    a, b = (v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in (mine, theirs))
+    apart = (a - b).abs().max().item()
     assert apart <= within, f"{what}: not the same, {apart:.1e} apart where {within:.0e} is allowed"
     print(f"{what}: the same (largest difference {apart:.0e})")
 
