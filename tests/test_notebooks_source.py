@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -49,6 +50,18 @@ def test_notebook_is_clean(path):
         for output in cell.outputs:
             assert output.output_type != "error", cell.source
             assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=names)
+def test_every_picture_has_words_for_who_cannot_see_it_and_a_caption(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        outputs = cell.get("outputs", [])
+        for output, after in pairwise([*outputs, {}]):
+            data = output.get("data", {})
+            if any(kind.startswith("image/") for kind in data):
+                assert output.metadata.get("image/png", {}).get("alt"), f"no alt: {cell.source}"
+                assert after.get("data", {}).get("text/markdown"), f"no caption: {cell.source}"
+            assert "<img" not in data.get("text/html", "").replace("<img alt=", ""), f"no alt: {cell.source}"
 
 
 def test_the_whole_of_latent_diffusion_is_one_cell_in_three_lessons():

@@ -323,7 +323,7 @@ widgets.show(box, "A noisy picture, and how often each value of a pixel occurs i
 
 # %% tags=["widget-test"] jupyter={"source_hidden": true}
 # Moves both controls through their values and back, so that a mistake in the explorer cannot stay unseen.
-slowest = widgets.drive(box, limit=1.0)
+slowest = widgets.drive(box, limit=0.15)
 
 # %% [markdown]
 # ## A larger picture needs more noise

@@ -459,7 +459,7 @@ widgets.show(explorer, "Rings: the modes, to be dragged. Dots: the crowd after t
              "sigma squared times the score.")  # fmt: skip
 
 # %% tags=["widget-test"] jupyter={"source_hidden": true}
-slowest = widgets.drive(explorer, limit=1.0)
+slowest = widgets.drive(explorer, limit=0.15)
 
 # %% [markdown]
 # ## What is the fresh noise for?

@@ -152,7 +152,7 @@ with torch.no_grad():
 
     picture = vae.decode(z / vae.config.scaling_factor).clamp(-1, 1)  #                   (1, 3, H, W)
 
-show.to_image(picture, size=256)
+show.figure(show.grid(picture, 1), PROMPT)
 
 # %% [markdown]
 # ## Half the bits
