@@ -15,7 +15,7 @@
 # DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures, and it can
 # make pictures out of noise.
 
-# %%
+# %% tags=["setup"]
 import json
 import math
 import time
@@ -30,11 +30,13 @@ from minildm import denoise, exact, levels, oracle, recipes, sample, scenes, sho
 from minildm.course import check, widgets
 from minildm.unet import UNet, UNetConfig
 
+show.style()
+
+# %%
 SECONDS = 60  # of live training; with 5 you can still follow: trained models came with the package
 STEPS = 400  # of each training on one picture, in the sanity test and in the museum
 
 opened = time.perf_counter()
-show.style()
 schedule = levels.cosine()  # 1,000 noise levels
 snapshots = [name for name in ("pixel-1", "pixel-2", "pixel-3", "pixel") if name in weights.shipped()]
 print("trained models in the package:", *snapshots)
