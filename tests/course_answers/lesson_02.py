@@ -77,6 +77,12 @@ def kl_never_zero():
     return kl_with(less=0.0)
 
 
+def kl_by_subtraction(mean, logvar, prior_mean, prior_logvar):
+    """The library can do it against N(0, 1), so both are measured from there, as heights from the sea."""
+    first, second = (0.5 * (m**2 + v.exp() - 1 - v) for m, v in ((mean, logvar), (prior_mean, prior_logvar)))
+    return (first - second).flatten(1).sum(1)
+
+
 def kl_over_the_batch():
     """GNTPP #4, nvae #3: torch.sum without dim gives one number for all pictures, and nothing complains."""
     return kl_with(join=lambda each: each.sum())
@@ -225,6 +231,11 @@ def elbo_plus_kl():
     return elbo_with(price=lambda kl: -kl.sum(1))
 
 
+def elbo_without_price():
+    """The KL is known as a penalty of training, and a bound is thought to be there for measuring."""
+    return elbo_with(price=lambda kl: 0.0)
+
+
 def elbo_no_constant():
     """Lectures drop what no training changes, and then call the rest the ELBO."""
     return elbo_with(log=lambda v, d: 0.0)
@@ -323,6 +334,12 @@ def active_last_batch(encode, batches):
     return mean.var(0) > 0.01
 
 
+def active_of_centres(encode, batches):
+    """A mean is asked for, and the mean of a batch is the first that comes to hand."""
+    centres = torch.stack([encode(x)[0].mean(0) for x in batches])
+    return centres.var(0) > 0.01
+
+
 def active_batches_alike(encode, batches):
     """Averages of averages: right only where all batches are of one size, as they are until the last."""
     means = [encode(x)[0] for x in batches]
@@ -343,7 +360,7 @@ WRONG = {
         (kl_of_the_lesson, "are not used"), (kl_gap_unscaled, "not divided by the prior's variance"),
         (kl_squared_variance, "squared again"), (kl_no_half, "Twice as much"), (kl_negative, "never below 0"),
         (kl_never_zero, "where is the -1"), (kl_over_the_batch, "leaves the batch alone"),
-        (kl_by_sampling, "it seems to draw"),
+        (kl_by_sampling, "it seems to draw"), (kl_by_subtraction, "no height above sea level"),
     ],
     "02.reparam": [
         (draws_by_variance, "its root, the deviation"), (draws_by_logvar, "The logarithm itself"),
@@ -355,6 +372,7 @@ WRONG = {
     "02.elbo": [
         (elbo_mse_loss, "AVERAGED over the pixels"), (elbo_over_the_batch, "Each picture has its own bound"),
         (elbo_as_loss, "This is the loss"), (elbo_plus_kl, "MINUS the KL"),
+        (elbo_without_price, "the fit alone"),
         (elbo_no_constant, "The constant is missing"), (elbo_one_constant, "belongs to EVERY pixel"),
         (elbo_variance_as_width, "s squared already"),
         (elbo_no_half, "a factor 2 was lost"), (elbo_mean_of_latents, "averaged over the latents"),
@@ -364,6 +382,6 @@ WRONG = {
         (active_by_draws, "DRAWS vary"), (active_by_kl, "CHANGE from picture"), (active_by_deviation, "not its root"),
         (active_by_size, "on average is not the question"), (active_by_certainty, "How sure the encoder is"),
         (active_within_batches, "BETWEEN them"), (active_last_batch, "Only one of the batches"),
-        (active_batches_alike, "A batch of 2 counts"),
+        (active_batches_alike, "A batch of 2 counts"), (active_of_centres, "averages of whole batches"),
     ],
 }  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from . import Exercise, Wrong, expect, told
+from . import Exercise, Wrong, expect
 
 Slips = Iterable[tuple[Tensor, str]]  # what one comes to by a mistake, and the hint for it
 
@@ -50,6 +50,11 @@ NO_EXP = "logvar is a logarithm: the variance in the formula is `logvar.exp()`."
 HALF = "Twice as much as it should be: both logarithms of bell curves carry a factor 1/2."
 SIGN = "The sign: a KL divergence is never below 0. It is log q - log p that is averaged, and not log p - log q."
 NOT_ZERO = "Two equal curves cost nothing. With mean and prior_mean equal, what is left must cancel: where is the -1?"
+NO_GAP = "`prior_mean` is not used. What costs is the distance of the two means, and not of one from 0."
+SUBTRACTED = (
+    "A divergence is no height above sea level: the price of one curve minus the price of the other is not the price "
+    "between the two. Write log q - log p out anew."
+)
 BY_DRAWS = (
     "Asked twice, it says two things: it seems to draw. For two bell curves there is no need, the averages of z and of "
     "(z - prior_mean)^2 are known."
@@ -69,19 +74,23 @@ def prices(mean: Tensor, logvar: Tensor, prior_mean: Tensor, prior_logvar: Tenso
         ((0.5 * (prior_logvar - logvar + v / w + gap - 1)).flatten(1).sum(1), NOT_SCALED),
         ((0.5 * (prior_logvar - logvar + (v**2 + gap) / w**2 - 1)).flatten(1).sum(1), LOG_OF_SIGMA),
         ((prior_logvar - logvar + 0.5 * ((v**2 + gap) / w**2 - 1)).flatten(1).sum(1), LOG_OF_SIGMA),
+        ((0.5 * (prior_logvar - logvar + (v + mean**2) / w - 1)).flatten(1).sum(1), NO_GAP),
+        ((alone - 0.5 * (prior_mean**2 + w - 1 - prior_logvar)).flatten(1).sum(1), SUBTRACTED),
         ((0.5 * (prior_logvar - logvar + (logvar + gap) / prior_logvar - 1)).flatten(1).sum(1), NO_EXP),
     ]  # fmt: skip
     return each.flatten(1).sum(1), slips
 
 
 def costs_nothing_when_equal(fn: Callable) -> None:
-    zero = torch.zeros(2, 3)
-    got = fn(zero, zero, zero, zero)
-    expect(got, torch.zeros(2), "Both curves N(0, 1), 2 pictures of 3 latents: kl", shaped(got, zero, NOT_ZERO))
-    mean, logvar = normals(2, 3, count=2, seed=0)
-    got = fn(mean, logvar, mean, logvar)
-    want, slips = prices(mean, logvar, mean, logvar)
-    expect(got, want, "Both curves the same, 2 pictures of 3 latents: kl", hint_for(got, slips, NOT_ZERO))
+    zero, (mean, logvar) = torch.zeros(2, 3), normals(2, 3, count=2, seed=0)
+    for name, given in {"Both curves N(0, 1)": (zero, zero) * 2, "Both curves the same": (mean, logvar) * 2}.items():
+        got = fn(*given)
+        if not near(got, torch.zeros(2)):  # two curves that differ tell the mistakes apart
+            different = normals(2, 3, count=4, seed=4)
+            _, slips = prices(*different)
+            otherwise = NO_EXP if isinstance(got, Tensor) and got.isnan().any() else NOT_ZERO
+            hint = hint_for(fn(*different), slips, otherwise)
+            expect(got, torch.zeros(2), f"{name}, 2 pictures of 3 latents: kl", shaped(got, zero, hint))
 
 
 def shaped(got: object, mean: Tensor, otherwise: str) -> str:
@@ -136,7 +145,7 @@ def seeded(seed: int) -> torch.Generator:
 def has_the_shape(fn: Callable) -> None:
     got = fn(torch.zeros(2, 3), torch.zeros(2, 3), 5, seeded(0))
     if not isinstance(got, Tensor) or got.shape != (5, 2, 3):
-        said = f"the shape {tuple(got.shape)}" if isinstance(got, Tensor) else told(got)
+        said = f"the shape {tuple(got.shape)}" if isinstance(got, Tensor) else f"a {type(got).__name__}"
         raise Wrong(f"5 draws for 2 pictures of 3 latents: draws gives {said}; it should be (5, 2, 3)", SHAPE)
 
 

@@ -24,11 +24,14 @@ MEAN_OF_PIXELS = (
 MEAN_OF_LATENTS = "The KL was averaged over the latents. Each latent costs, and the costs add up."
 UPSIDE_DOWN = "This is the loss, minus the ELBO. The bound itself is a log-probability: less error makes it larger."
 ADDED = "The KL is a price, and has to be taken off: the ELBO is the fit MINUS the KL."
+NO_PRICE = "The price of the latents is not taken off. Without the KL this is the fit alone, and above log p(x)."
+ERROR_ADDED = "The sign of the error: the further off, the LESS likely is the picture, so it lowers the bound."
+CONSTANT_ADDED = "The sign of the constant: the logarithm of a bell curve has MINUS 1/2 log(2 pi variance)."
 NO_CONSTANT = (
     "The constant is missing: log p(x|z) of a bell curve also has -1/2 log(2 pi variance) for each pixel. No training "
     "feels it, but without it this is no bound on log p(x)."
 )
-ONE_CONSTANT = "-1/2 log(2 pi variance) belongs to EVERY pixel: times the number of numbers in one picture."
+ONE_CONSTANT = "-1/2 log(2 pi variance) belongs to EVERY pixel of a picture: times `x[0].numel()`, no more and no less."
 WIDTH = "`variance` is s squared already: the error is divided by 2 * variance, and the logarithm is of 2 pi variance."
 NO_HALF = "A bell curve has (x - out)^2 / (2 * variance) in its exponent: somewhere a factor 2 was lost."
 UNWEIGHTED = "The squared error itself is in units of pixels; in nats it is divided by 2 * variance."
@@ -48,6 +51,9 @@ def bounds(x: Tensor, out: Tensor, mean: Tensor, logvar: Tensor, variance: float
         (-error / d - kl, MEAN_OF_PIXELS), (error / d + kl, MEAN_OF_PIXELS),
         (right + kl - kl / mean[0].numel(), MEAN_OF_LATENTS), (-right, UPSIDE_DOWN), (-right - d * const, UPSIDE_DOWN),
         (right + 2 * kl, ADDED), (right + d * const, NO_CONSTANT), (right + (d - 1) * const, ONE_CONSTANT),
+        (right + (d - len(x)) * const, ONE_CONSTANT), (right + (d - x.numel()) * const, ONE_CONSTANT),
+        (right + kl, NO_PRICE), (right + d * const + kl, NO_PRICE), (right + 2 * d * const, CONSTANT_ADDED),
+        (right + error / variance, ERROR_ADDED), (right + error / variance + d * const, ERROR_ADDED),
         (-error / (2 * variance**2) - d * wide - kl, WIDTH), (-error / (2 * variance) - d * wide - kl, WIDTH),
         (-error / (2 * variance**2) - d * const - kl, WIDTH), (-error / variance - d * const - kl, NO_HALF),
         (-error / (2 * variance) - 2 * d * const - kl, NO_HALF), (-error - d * const - kl, UNWEIGHTED),
@@ -104,10 +110,11 @@ BY_PRICE = (
 )
 ROOTED = "Compared with 0.01 is the variance, not its root: a deviation of 0.05 is a variance of 0.0025."
 WITHIN = (
-    "These are the variances inside each batch, averaged. If the batches are sorted, all that a latent tells may lie "
+    "These are the variances inside each batch. If the batches are sorted, all that a latent tells may lie "
     "BETWEEN them. Put all means together first: `torch.cat`."
 )
 LAST_BATCH = "Only one of the batches counts here. Gather the means of all of them in a list, then `torch.cat`."
+CENTRES = "Only the averages of whole batches are compared here. Keep the mean of every picture, then `torch.cat`."
 BY_MEAN = "How large the means are on average is not the question, but how much they differ from picture to picture."
 BY_WIDTH = (
     "How sure the encoder is, exp(logvar), is not the question: it can be sure of the same thing for every picture."
@@ -134,8 +141,13 @@ def pretend(x: Tensor) -> tuple[Tensor, Tensor]:
     return means, logvars
 
 
+class Batches(list):
+    def __repr__(self) -> str:
+        return f"{len(self)} batches"
+
+
 def batches_of_pictures() -> list[Tensor]:
-    made = []
+    made = Batches()
     for i, size in enumerate((100, 2, 198)):
         own = torch.linspace(-1, 1, size) * (3 * (size - 1) / (size + 1)) ** 0.5  # of variance 1 in every batch
         made.append(torch.stack([own, torch.full((size,), i - 1.0), torch.full((size,), float(size == 2))], 1))
@@ -154,7 +166,7 @@ def slips_of_active(batches: list[Tensor]) -> list[tuple[Tensor, str]]:
         (mean.var(0) + logvar.exp().mean(0), OF_DRAWS), (price, BY_PRICE), (mean.std(0), ROOTED),
         (within.mean(0), WITHIN), (within[-1], LAST_BATCH), (within[0], LAST_BATCH),
         (mean.mean(0).abs(), BY_MEAN), (mean.abs().mean(0), BY_MEAN),
-        ((1 - logvar.exp()).mean(0), BY_WIDTH), (alike, BATCHES_ALIKE),
+        (centres.var(0), CENTRES), ((1 - logvar.exp()).mean(0), BY_WIDTH), (alike, BATCHES_ALIKE),
     ]  # fmt: skip
     return [(value > 0.01, hint) for value, hint in found]
 
