@@ -145,8 +145,9 @@ def _frozen(value: object) -> object:
     Networks and generators are free to change: that is what they are handed over for.
     """
     if isinstance(value, Tensor):
-        content = b"" if value.is_meta else value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        return tuple(value.shape), content
+        if value.is_meta:
+            return tuple(value.shape)
+        return tuple(value.shape), value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
         return [(key, _frozen(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):
