@@ -151,7 +151,7 @@ EXERCISES = (
         "Each step: a loss of a fresh batch, the old slopes cleared, the new ones computed, the weights moved.",
         "16 noisy copies: `train.diffusion_loss(network, x0.expand(16, -1, -1, -1), schedule, 'v', generator).mean()`.",
         "Then optimizer.zero_grad(), loss.backward(), optimizer.step(), and losses.append(loss.item()).",
-    ), (learns_one_picture,)),
+    ), (learns_one_picture,), seconds=20),  # the first step of an optimizer imports half of PyTorch
     Exercise("07.pixels", (
         "Four things in this order: cut off what overshoots, scale to 0..255, round to bytes, move the channels.",
         "`clamp(-1, 1)`, then (x + 1) * 127.5, then `.round().to(torch.uint8)`.",
