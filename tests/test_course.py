@@ -62,15 +62,25 @@ def test_right_answers_pass(name, fn):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_mistake_gets_its_own_hint(name):
-    hints = {}
+    hints, counted = {}, 0
     for wrong, hint in WRONG[name]:
         found = check.judge(name, answer(wrong))
         assert found.state == "wrong" and hint in found.hint, wrong.__name__
         hints[wrong.__name__] = found.hint
+        counted += not re.search("gives the shape|a torch tensor is wanted", found.what)
     assert len(set(hints.values())) == len(hints), "each its own"
+    assert counted >= 3, "a wrong type and a wrong shape do not count"
 
 
 # The lessons
+
+
+def test_an_exercise_is_three_lines_or_more():
+    for source in SOURCES:
+        text = source.read_text(encoding="utf-8")
+        for solution in re.findall(r"# BEGIN SOLUTION\n(.*?)# END SOLUTION", text, re.DOTALL):
+            lines = [line for line in solution.splitlines() if line.strip() and not line.strip().startswith("#")]
+            assert len(lines) >= 3, f"{source.stem}: {lines[0].strip()}"
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=[path.stem for path in SOURCES])

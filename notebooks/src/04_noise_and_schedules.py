@@ -8,6 +8,7 @@
 # - find by a test two faults that no error message shows: a root that is missing, and noise that is no noise at the end.
 #
 # **Time:** about ten seconds of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+#
 # **Needs:** what a variance is. No network is trained, nothing is downloaded, no papers read. Words in *slanted type*
 # are explained where they come up, and again in the [glossary](glossary.md).
 #

@@ -4,13 +4,17 @@
 # One answer to each exercise, and why it is so. There are others; the check takes them too.
 
 # %% [markdown]
-# # 05 The perfect denoiser
+# # 05 · The perfect denoiser
 #
-# | | |
-# |---|---|
-# | **Afterwards you can** | write down the best denoiser there is, turn it into arrows, draw with it, and say why it only copies |
-# | **Time** | about 15 seconds of computing on one processor core |
-# | **You need** | lesson 04 (x = alpha x0 + sigma eps); no GPU, no network, no papers read |
+# **After this lesson you can**
+# - write down the best denoiser there is, for a list of pictures and for a mixture of bell curves;
+# - turn a denoiser into arrows, the score, and prove the formula that links them;
+# - draw with it in two ways, with dice on the way and without, and say what the dice are for;
+# - say why the lowest loss of all belongs to a denoiser that only copies.
+#
+# **Time:** about 15 seconds of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+#
+# **Needs:** lesson 04 (x = alpha x0 + sigma eps). No network is trained, nothing is downloaded, no papers read.
 #
 # A diffusion model is a network that removes noise. In this lesson there is no network. Where the data are known, the
 # *best possible* denoiser can be written down in a few lines, and everything about diffusion can be seen without the

@@ -1,18 +1,24 @@
 # %% [markdown]
-# # 07 Train a pixel DDPM
+# # 07 · Train a pixel DDPM
 #
-# | | |
-# |---|---|
-# | **Afterwards you can** | write and test the training of a diffusion model, and tell whether it is learning |
-# | **Time** | about 3 minutes of computing on 2 processor cores |
-# | **You need** | lesson 02 helps, the loss comes from its bound; no GPU, no network, no papers read |
+# **After this lesson you can**
+# - write the loss and the loop of a diffusion model, and test both before you wait for them;
+# - tell whether a model is learning whose loss looks flat, and name the part of the loss that nobody gets rid of;
+# - sample from your own network, by the formula of the paper;
+# - recognise a picture whose noise lost its root, and one whose pixels were never brought to -1..1.
 #
-# DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures,
-# and it can make pictures out of noise.
+# **Time:** two to three minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+#
+# **Needs:** noise levels (lesson 04) and the perfect denoiser (lesson 05). Nothing is downloaded. Words are explained
+# in the [glossary](glossary.md).
+#
+# DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures, and it can
+# make pictures out of noise.
 
-# %%
+# %% tags=["setup"]
 import json
 import math
+import time
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -20,14 +26,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minildm import denoise, levels, oracle, recipes, sample, scenes, show, tasks, train, weights
-from minildm.course import check
+from minildm import denoise, exact, levels, oracle, recipes, sample, scenes, show, tasks, train, weights
+from minildm.course import check, widgets
 from minildm.unet import UNet, UNetConfig
 
+show.style()
+
+# %%
 SECONDS = 60  # of live training; with 5 you can still follow: trained models came with the package
 STEPS = 400  # of each training on one picture, in the sanity test and in the museum
 
-show.style()
+opened = time.perf_counter()
 schedule = levels.cosine()  # 1,000 noise levels
 snapshots = [name for name in ("pixel-1", "pixel-2", "pixel-3", "pixel") if name in weights.shipped()]
 print("trained models in the package:", *snapshots)
@@ -48,23 +57,16 @@ fig = show.strip(rows, ["a", "b", "c"], columns=[f"{i} looks" for i in looks])
 show.figure(fig, "From noise to three scenes. Early looks decide what it will be, late ones sharpen it.")
 
 # %% [markdown]
-# ## The way there: noise, a little at a time
+# ## The way there, in one line
 #
-# To learn to remove noise, we need noisy pictures of which we know the clean one. Those are easy to make.
-# Call the clean picture $x_0$, and let the noise rise in $T = 1000$ steps to $x_T$, where nothing of it is
-# left:
+# To learn to remove noise we need noisy pictures of which we know the clean one. Those are easy to make: lesson 04 took
+# a picture $x_0$ to any noise level in one leap,
 #
-# $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \epsilon_t, \qquad \epsilon_t \sim \mathcal N(0, 1)$$
+# $$x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad \epsilon \sim \mathcal N(0, 1), \qquad
+# \alpha_t^2 + \sigma_t^2 = 1$$
 #
-# (Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), eq. 2.) Shrink a little, add a little
-# noise: if the pixels had variance 1 before, they have variance $(1 - \beta_t) + \beta_t = 1$ after. And
-# since a sum of bell curves is a bell curve, all $t$ steps can be taken **in one leap**:
-#
-# $$x_t = \alpha_t\, x_0 + \sigma_t\, \epsilon, \qquad
-# \alpha_t^2 = \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \qquad \alpha_t^2 + \sigma_t^2 = 1$$
-#
-# (Ho et al. 2020, eq. 4; our $\alpha$ is their $\sqrt{\bar\alpha}$, our $\sigma$ their $\sqrt{1 -
-# \bar\alpha}$.) This one line is the contract of the whole library. Here is one picture at eight levels.
+# (Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), eq. 4; our $\alpha$ is their
+# $\sqrt{\bar\alpha}$, our $\sigma$ their $\sqrt{1 - \bar\alpha}$.) It is the contract of the whole library.
 
 # %%
 def my_q_sample(x0, t, eps):
@@ -79,25 +81,6 @@ eps = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 noisy = my_q_sample(picture.expand(8, -1, -1, -1), t, eps)
 fig = show.strip([noisy], ["x_t"], columns=[f"t = {i}" for i in t.tolist()])
 show.figure(fig, "The forward process: one picture, the same noise, more and more of it.")
-
-fig, ax = plt.subplots(figsize=(7, 2.8))
-ax.plot(schedule.alpha, label="alpha: how much picture")
-ax.plot(schedule.sigma, label="sigma: how much noise")
-ax.set(xlabel="t")
-ax.legend(loc="lower center")
-show.figure(fig, "The cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17). alpha^2 + sigma^2 = 1.")
-
-# %% [markdown]
-# Does the leap equal the 1,000 small steps? Take 50,000 pixels of the value 0.8, walk 600 steps, and compare.
-
-# %%
-alpha_bar = schedule.alpha**2
-beta = 1 - alpha_bar / torch.cat([torch.ones(1), alpha_bar[:-1]])
-x, generator = torch.full((50_000,), 0.8), torch.Generator().manual_seed(1)
-for b in beta[:600].tolist():
-    x = math.sqrt(1 - b) * x + math.sqrt(b) * torch.randn(x.shape, generator=generator)
-print(f"600 steps: mean {x.mean():.3f}, standard deviation {x.std():.3f}")
-print(f"one leap:  mean {0.8 * schedule.alpha[599]:.3f}, standard deviation {schedule.sigma[599]:.3f}")
 
 # %% [markdown]
 # ## What should the network answer?
@@ -124,38 +107,51 @@ print(f"one leap:  mean {0.8 * schedule.alpha[599]:.3f}, standard deviation {sch
 # Write it, prove that it is the library's, and import it ever after.
 
 # %%
-def my_target(x0, t, eps, prediction):
-    alpha, sigma = (a[t].float()[:, None, None, None] for a in (schedule.alpha, schedule.sigma))
-    return eps if prediction == "eps" else alpha * eps - sigma * x0
+def my_target(x0, eps, level, prediction):
+    alpha, sigma = (torch.as_tensor(a, dtype=x0.dtype).view(-1, 1, 1, 1) for a in (level.alpha, level.sigma))
+    return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "flow": eps - x0}[prediction]  # flow: lesson 09
 
 
-def my_loss(network, x0, prediction, generator=None):
-    t = torch.randint(len(schedule), (len(x0),), generator=generator)
-    eps = torch.randn(x0.shape, generator=generator)
-    out = network(my_q_sample(x0, t, eps), t)
-    return (out - my_target(x0, t, eps, prediction)).square().flatten(1).mean(1)  #       (b, 3, 32, 32) -> (b,)
+check.same(my_target, denoise.target)
+
+x0 = scenes.render(scenes.draw(8, seed=72, objects=1)).double()
+eps = torch.randn(x0.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+level = levels.Level(t, *(table[t][:, None, None, None] for table in (schedule.alpha, schedule.sigma)))
+x, v = level.alpha * x0 + level.sigma * eps, my_target(x0, eps, level, "v")
+check.agree("x0 from v", level.alpha * x - level.sigma * v, x0, within=1e-12)
+check.agree("eps from v", level.sigma * x + level.alpha * v, eps, within=1e-12)
+
+# %% [markdown] tags=["exercise"]
+# ### 07.loss: the line that trains everything
+#
+# Write `v_loss(network, x0, t, eps, schedule)` for a network that answers $v$. `x0` and `eps` are (b, c, h, w), `t` is (b,)
+# whole numbers, a level of its own for each picture; `schedule.alpha` and `schedule.sigma` are tables of 1,000 numbers (in
+# float64, so `.float()` them). Make the pictures noisy, call `network(x, t)`, and return for **each** picture the mean
+# squared error of its answer: (b,).
+
+# %% tags=["exercise"]
+def v_loss(network, x0, t, eps, schedule):
+    # BEGIN SOLUTION
+    alpha, sigma = (table[t].float()[:, None, None, None] for table in (schedule.alpha, schedule.sigma))
+    x = alpha * x0 + sigma * eps
+    v = alpha * eps - sigma * x0
+    return (network(x, t) - v).square().flatten(1).mean(1)
+    # END SOLUTION
 
 
-TINY = UNetConfig(in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
-                  transformer_layers=(0, 0), mid_layers=0, heads=(1, 1), context_dim=None, norm_num_groups=8)  # fmt: skip
-torch.manual_seed(0)
-tiny, x0 = UNet(TINY), scenes.render(scenes.draw(8, seed=72, objects=1))
-level = schedule.at(t)
-with torch.no_grad():
-    for prediction in ("eps", "v"):
-        check.agree(f"target {prediction}", my_target(x0, t, eps, prediction), denoise.target(x0, eps, level, prediction))
-        mine = my_loss(tiny, x0, prediction, torch.Generator().manual_seed(2))
-        theirs = train.diffusion_loss(tiny, x0, schedule, prediction, torch.Generator().manual_seed(2))
-        check.agree(f"diffusion_loss, {prediction}", mine, theirs)
-    x, v = my_q_sample(x0, t, eps), my_target(x0, t, eps, "v")
-    alpha, sigma = (a[:, None, None, None] for a in (level.alpha, level.sigma))
-    check.agree("x0 from v", alpha * x - sigma * v, x0)
-    check.agree("eps from v", sigma * x + alpha * v, eps)
+check.exercise("07.loss", v_loss)
+
+# %% [markdown] tags=["solution"]
+# `table[t]` looks up a level for each picture, and the three `None` give the factors the shape (b, 1, 1, 1): without them
+# PyTorch would line the b factors up with the *columns* of the pictures, and say nothing if there happen to be b columns.
+# The mean runs over all numbers of a picture but not over the batch, so that one can still see which picture, and which
+# level, was hard.
 
 # %% [markdown]
 # ## Two answers whose loss you know beforehand
 #
-# Before any training, feed the loss two fake networks. A **cheat** that knows $x_0$ computes the noise
+# From here on we use the library's, `train.diffusion_loss`, which draws `t` and `eps` itself. Before any training,
+# feed it two fake networks. A **cheat** that knows $x_0$ computes the noise
 # exactly: its loss must be 0. A **mute** one always answers 0: its loss is the average of $\epsilon^2$, which
 # is 1. If your own code does not give these two numbers, do not start to train.
 
@@ -186,6 +182,10 @@ print(f"the mute: {loss:.5f} for v, where pixels of x0 have the mean square {kno
 # sampler. Run it first, whatever you build.
 
 # %%
+TINY = UNetConfig(in_channels=3, out_channels=3, block_out_channels=(16, 32), layers_per_block=1,
+                  transformer_layers=(0, 0), mid_layers=0, heads=(1, 1), context_dim=None, norm_num_groups=8)  # fmt: skip
+
+
 def overfit(noising, x0, steps=STEPS):
     """A tiny network trained on one picture x0 (1, 3, h, w), made noisy by noising(x0, t, eps)."""
     torch.manual_seed(0)
@@ -195,7 +195,7 @@ def overfit(noising, x0, steps=STEPS):
         t = torch.randint(len(schedule), (16,), generator=generator)
         eps = torch.randn(16, *x0.shape[1:], generator=generator)
         out = net(noising(x0.expand(16, -1, -1, -1), t, eps), t)
-        return F.mse_loss(out, my_target(x0, t, eps, "v"))
+        return F.mse_loss(out, my_target(x0, eps, schedule.at(t), "v"))
 
     return net, show.track(train.fit(net, loss, steps=steps, lr=4e-3), "one picture").losses
 
@@ -213,6 +213,36 @@ net, one_losses = overfit(my_q_sample, one)
 print(f"loss of the first step {one_losses[0]:.3f}, of the last ten {sum(one_losses[-10:]) / 10:.4f}")
 fig = show.grid(torch.cat([one, paint(net, one_noise)]), 6, ["the picture", *["sampled"] * 5])
 show.figure(fig, "Five different noises, one picture: the network has learned it by heart.")
+
+# %% [markdown] tags=["exercise"]
+# ### 07.overfit: the loop, by hand
+#
+# `train.fit` ran that for us. Write the loop once yourself: `overfit(network, optimizer, x0, schedule, steps, generator)`
+# trains the network on one picture `x0` (1, c, h, w). Each of the `steps` draws fresh levels and fresh noise for 16 copies of
+# it (`x0.expand(16, -1, -1, -1)`) and moves the weights once. Return the list of the losses, as plain numbers.
+#
+# Use `train.diffusion_loss(network, pictures, schedule, "v", generator)`, which gives a loss for each picture, or your own.
+
+# %% tags=["exercise"]
+def overfit_by_hand(network, optimizer, x0, schedule, steps, generator):
+    # BEGIN SOLUTION
+    losses = []
+    for _ in range(steps):
+        loss = train.diffusion_loss(network, x0.expand(16, -1, -1, -1), schedule, "v", generator).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+    # END SOLUTION
+
+
+check.exercise("07.overfit", overfit_by_hand)
+
+# %% [markdown] tags=["solution"]
+# The order counts. `backward` *adds* its slopes to those that are already there, so the old ones have to go first; and the
+# optimizer can only step once the new ones are there. `loss.item()` keeps the number and lets go of everything that was
+# needed to compute it; a list of the losses themselves would hold the memory of all steps.
 
 # %% [markdown]
 # ## An average of the weights
@@ -248,6 +278,31 @@ for n in (100, 500, 2000):
 ax.set(xlabel="steps ago", ylabel="share in percent", xlim=(-800, 0), ylim=(0, 3))
 ax.legend(loc="upper left")
 show.figure(fig, "What the average remembers: about the last tenth of the run, until the decay is at its full 0.999.")
+
+# %% [markdown] tags=["exercise"]
+# ### 07.ema: the average, step by step
+#
+# The shares above are what the average comes to. A program does not keep all weights there ever were; it keeps *one* copy
+# and moves it. Write `averaged(path, decay)`: `path` is a list of tensors, `path[0]` the weights before the first step and
+# `path[k + 1]` those after step k (counted from 0). The decay of step k is $d_k = \min(\text{decay}, (1 + k) / (10 + k))$.
+# Return the average after the last step.
+
+# %% tags=["exercise"]
+def averaged(path, decay):
+    # BEGIN SOLUTION
+    average = path[0]
+    for k, now in enumerate(path[1:]):
+        d = min(decay, (1 + k) / (10 + k))
+        average = d * average + (1 - d) * now
+    return average
+    # END SOLUTION
+
+
+check.exercise("07.ema", averaged)
+
+# %% [markdown] tags=["solution"]
+# One line does it, from step to step, and the memory of it all is one copy of the weights. The rising decay is there for
+# short runs: with 0.999 at once, the random first weights would still count 37% after a thousand steps.
 
 # %% [markdown]
 # ## Train, for one minute
@@ -305,8 +360,8 @@ show.figure(fig, "The same minute twice. Left what everybody looks at, right wha
 # can say which picture is behind it, and the best answer is the average of all pictures. The error that even
 # a perfect network makes is called *irreducible*, and it is most of what you see in the loss.
 #
-# How large is it? For a list of pictures the perfect denoiser can be written down. Bayes weighs every picture
-# of the list by how well it explains $x$, and averages:
+# How large is it? For a list of pictures the perfect denoiser can be written down, as lesson 05 did. Bayes weighs every
+# picture of the list by how well it explains $x$, and averages:
 #
 # $$\mathbb E[x_0 \mid x] = \sum_i w_i\, x^{(i)}, \qquad
 # w_i \propto \exp\!\Big(-\frac{\|x - \alpha\, x^{(i)}\|^2}{2 \sigma^2}\Big)$$
@@ -328,7 +383,12 @@ TIMES = list(range(15, 1000, 65))
 def knows_the_list(x, level):
     """E[x0 | x] for one who knows that x0 is in the crowd: (b, 3, 32, 32) -> (b, 3, 32, 32)."""
     fit = level.alpha * x.flatten(1) @ crowd.T - 0.5 * level.alpha**2 * crowd.square().sum(1)  #  (b, 10000)
-    return ((fit / level.sigma**2).softmax(1) @ crowd).view_as(x)
+    return ((fit / level.sigma**2).softmax(1) @ crowd).view_as(x)  # the square of x is the same for all: left out
+
+
+level = schedule.rows()[930]
+some = level.alpha * asked[:2] + level.sigma * asked_eps[:2]
+check.agree("the posterior mean of lesson 05", knows_the_list(some, level), exact.posterior_mean(some, level, crowd), 1e-4)
 
 
 @torch.no_grad()
@@ -399,6 +459,41 @@ show.figure(fig, "The answer to 'the loss is flat': where the left curve is near
             "Its bars hold half of the pictures.")
 
 # %% [markdown]
+# ## Play: scrub through the training
+#
+# One noise for each of the eight pictures, and the network as it was at a dozen moments, from the first seconds of your own
+# run to the end of the long one. Move the slider, and watch one picture. When is its background settled? When has it an object? Then look at the curve, and ask whether it would have told you.
+
+# %% tags=["explorer"] jupyter={"source_hidden": true}
+moments = [*zip(history.check_times, history.checks, film, strict=True)]
+for spent, name in zip(seconds[1:], snapshots, strict=True):
+    trained = models[name]
+    moments.append((spent, run.check(trained), paint(trained, noise[:8])))
+moments.sort(key=lambda moment: moment[0])
+spent, fixed, _ = zip(*moments, strict=True)
+
+
+def view(moment):
+    now, loss, pictures = moments[moment]
+    fig = plt.figure(figsize=(9, 3.3))
+    left, right = fig.add_axes((0.01, 0.03, 0.5, 0.85)), fig.add_axes((0.61, 0.17, 0.37, 0.71))
+    left.imshow(show.sheet(pictures, columns=4, zoom=4))
+    left.set_title(f"after {now:,.0f} seconds")
+    left.axis("off")
+    right.plot([math.log10(s) for s in spent], fixed, "o-", color="0.7", markersize=4)
+    right.plot(math.log10(now), loss, "o", markersize=10)
+    right.set(xlabel="seconds of training", ylim=(0, None), xticks=range(1, 4), xticklabels=[10, 100, 1000])
+    right.set_title(f"check: {loss:.4f}")
+    return fig
+
+
+box = widgets.explorer(view, moment=(0, len(moments) - 1, 1, len(moments) - 1))
+widgets.show(box, "Eight pictures from eight noises that never change, and the check with fixed noise at that moment.")
+
+# %% tags=["widget-test"] jupyter={"source_hidden": true}
+slowest = widgets.drive(box, limit=0.15)
+
+# %% [markdown]
 # So, when a diffusion loss looks flat: (1) look at a check with fixed noise; (2) look at it level by level;
 # (3) know that its floor is not 0; (4) look at samples of saved snapshots, from the same noise each time, and
 # measure them if you can.
@@ -439,6 +534,30 @@ check.agree("ddpm", mine, theirs, within=1e-3)
 *_, other = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(9))
 fig = show.strip([mine, other, paint(pipe.unet, noise[:8], 50)], ["ddpm", "ddpm, other dice", "ddim, no dice"])
 show.figure(fig, "One column starts from one noise. The dice on the way decide as much as the start does.")
+
+# %% [markdown] tags=["exercise"]
+# ### 07.pixels: the last step to a picture
+#
+# A file or a screen wants bytes, whole numbers 0..255 with the channels last. Write `to_bytes(x)`: what a sampler gives, `x`
+# (b, 3, h, w), where -1 is black, 1 is white, and some values overshoot a little, becomes `torch.uint8` of shape (b, h, w,
+# 3). It looks too simple for an exercise. Most ways to get it wrong give a picture that looks
+# nearly right.
+
+# %% tags=["exercise"]
+def to_bytes(x):
+    # BEGIN SOLUTION
+    unit = (x.clamp(-1, 1) + 1) / 2
+    whole = (unit * 255).round().to(torch.uint8)
+    return whole.permute(0, 2, 3, 1)
+    # END SOLUTION
+
+
+check.exercise("07.pixels", to_bytes)
+
+# %% [markdown] tags=["solution"]
+# Clamp first: a byte knows nothing above 255 and starts again at 0, so a white that overshoots becomes a black speck. Round,
+# because the conversion cuts off. And `permute` moves the channels to the end, where `reshape` would only cut the same row of
+# numbers at other places.
 
 # %% [markdown]
 # ## Bug museum: the missing root, and the wrong range
@@ -536,6 +655,12 @@ show.figure(show.strip(few, ["1 step", "2 steps", "4 steps", "8 steps", "25 step
 # question that changes at every step, and the mean over levels is ruled by the levels where nothing can be
 # learned.</details>
 #
-# **Words of this lesson:** forward process, noise schedule, eps- and v-prediction, simple loss, EMA,
-# irreducible loss, ancestral sampling. **Next:** lesson 08 asks which sampler needs the fewest looks; lesson
-# 12 moves all of this into the latents of lesson 02.
+# **Words of this lesson** (all in the [glossary](glossary.md)): DDPM, prediction, v, EMA, irreducible loss, memorisation.
+
+# %%
+print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
+
+# %% [markdown]
+# ## What next
+#
+# Lesson 08 asks which sampler needs the fewest looks; lesson 12 moves all of this into the latents of lesson 02.

@@ -7,8 +7,10 @@
 # - write the sampler of Stable Diffusion, with guidance, from memory.
 #
 # **Time:** at most 5 minutes on a laptop with 2 cores, no GPU; 45 + 60 + 60 seconds of it are training that you
-# can watch. **Needs:** lesson 02 (what a VAE is) and lesson 07 (what a diffusion model is).
-# Nothing is downloaded.
+# can watch.
+#
+# **Needs:** lesson 02 (what a VAE is) and lesson 07 (what a diffusion model is). Nothing is downloaded. Words are
+# explained in the [glossary](glossary.md).
 #
 # A picture of 512 x 512 pixels has 786,432 numbers, most of them spent on saying that one pixel looks like its
 # neighbour. A diffusion model that works on pixels spends its time on them too, at every one of its steps.
