@@ -36,6 +36,12 @@ def half_as_wanted(wanted):
     return sentence(wanted)
 
 
+def half_if_it_is_the_example(wanted):
+    """The one scene of the text is answered by an `if`, and what else may come is left for later."""
+    if wanted["shape"] == "circle" and wanted["colour"] == "red":
+        return "a large red star on a black background"
+
+
 def half_for_the_example(wanted):
     """Tried out on the one scene of the text, where it is right, and what is given is never looked at."""
     return "a large red star on a black background"
@@ -99,6 +105,6 @@ WRONG = {
         (half_by_no_shape, "names no shape"), (half_by_negation, "does not understand"),
         (half_by_new_words, "never read that word"), (half_by_synonym, "the same size in other words"),
         (half_of_two_objects, "here are two"), (half_but_one, "Only one of the four"),
-        (half_but_three, "Too much has changed"),
+        (half_but_three, "Too much has changed"), (half_if_it_is_the_example, "an `if` that fits the example alone"),
     ],
 }  # fmt: skip

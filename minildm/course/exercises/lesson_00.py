@@ -29,6 +29,7 @@ NEGATION = (
     "The model does not understand a “not”. It learned from sentences that say what IS in a picture, and it draws "
     "what the words name, behind a “not” as well. Name something else instead."
 )
+NOTHING = "For this scene it ends without a `return`. Is there an `if` that fits the example alone?"
 UNKNOWN = (
     "The model never read that word, so nobody can tell what it draws for it. Take words of its small world: "
     "`scenes.COLOURS`, `scenes.SHAPES`, `scenes.BACKGROUNDS` and `scenes.SIZES` hold them."
@@ -87,12 +88,14 @@ def sentences(fn: Callable) -> list[str]:
         prompt = fn(dict(wanted))
         call = f"For {in_words(wanted)} your function"
         if not isinstance(prompt, str):
-            raise Wrong(f"{call} gives {told(prompt)}; a sentence is wanted, a str")
-        strange = [word for word, _ in scenes.unknown_words(prompt)]
-        refused = [word for word in split(prompt) if word in NOT]
+            raise Wrong(f"{call} gives {told(prompt)}; a sentence is wanted, a str", NOTHING if prompt is None else "")
+        strange = dict(scenes.unknown_words(prompt))
+        refused = [word for word in strange if word in NOT]
         if strange:
-            word = (refused or strange)[0]
-            raise Wrong(f"{call} writes “{prompt}”, and the model knows no “{word}”", NEGATION if refused else UNKNOWN)
+            word = (refused or [*strange])[0]
+            known = f" (but “{strange[word][0]}”)" if strange[word] and not refused else ""
+            what = f"{call} writes “{prompt}”, and the model does not know “{word}”{known}"
+            raise Wrong(what, NEGATION if refused else UNKNOWN)
         found.append(prompt)
     return found
 
