@@ -207,7 +207,7 @@ def bad_generator(x):
 
 
 @pytest.mark.parametrize("fn, said", [
-    (stub, r"^· 99.double: not yet\. stub\(a tensor of shape \(1, 2\)\) returns nothing .*\n  Hint: add\n$"),
+    (stub, r"^· 99.double: not yet\. stub\(x \(1, 2\)\) returns nothing .*\n  Hint: add\n$"),
     (dots, r"^· .*not yet"),
     (prints, r"^✗ .*prints something and returns nothing.\n  Your function printed:\n    tensor\(.*\n.*`return`"),
     (adds, r"double\(\[\[1.0, 2.0\]\]\) gives 3 at index \(0, 0\); it should be 2.\n  Hint: Twice"),
@@ -317,3 +317,8 @@ def test_wrong_without_a_hint_says_how_to_get_one():
 
     exercises.every()["99.never"] = Exercise("99.never", ("a",), (never,))
     assert say("99.never", stub) == '✗ 99.never: It is never right.\n  A hint: check.hint("99.never")\n'
+
+
+def test_inputs_that_share_their_memory_are_watched_too():
+    assert check._frozen(torch.zeros(1).expand(3)) == check._frozen(torch.zeros(3))
+    assert check._frozen(torch.zeros(1).expand(3)) != check._frozen(torch.ones(1).expand(3))

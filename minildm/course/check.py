@@ -6,6 +6,7 @@
     check.agree("alpha squared and sigmoid(log-SNR)", alpha**2, log_snr.sigmoid())
 """
 
+import inspect
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -104,7 +105,8 @@ class Watched:
         self.fn, self.called, self.call = fn, False, ""
 
     def __call__(self, *args: object) -> object:
-        self.call = f"{getattr(self.fn, '__name__', 'your function')}({', '.join(map(told, args))})"
+        given = zip(_names(self.fn, len(args)), args, strict=True)
+        self.call = f"{getattr(self.fn, '__name__', 'your function')}({', '.join(_named(*pair) for pair in given)})"
         before = [_frozen(arg) for arg in args]
         got = self.fn(*args)
         for i, arg in enumerate(args):
@@ -120,14 +122,32 @@ class Watched:
         return got
 
 
+def _names(fn: Callable, n: int) -> list[str]:
+    """What the learner calls the first n arguments; "" for those that have no name."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C have none
+        parameters = ()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return (names + [""] * n)[:n]
+
+
+def _named(name: str, value: object) -> str:
+    """An argument in a few words: "x0 (4, 3, 8, 8)" for a tensor, "steps=10" for the rest."""
+    if isinstance(value, Tensor):
+        return f"{name or 'tensor'} {tuple(value.shape)}"
+    return f"{name}={told(value)}" if name else told(value)
+
+
 def _frozen(value: object) -> object:
     """What an edit in place would change about a value, as something that compares by ==.
 
     Networks and generators are free to change: that is what they are handed over for.
     """
     if isinstance(value, Tensor):
-        content = b"" if value.is_meta else value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
-        return tuple(value.shape), content
+        if value.is_meta:
+            return tuple(value.shape)
+        return tuple(value.shape), value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
         return [(key, _frozen(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):

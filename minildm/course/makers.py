@@ -58,6 +58,19 @@ def moments_and_noise(g: torch.Generator) -> list[tuple]:
     return [(*pair, {"generator": torch.Generator().manual_seed(i)}) for i, pair in enumerate(moments(g))]
 
 
+def small_vaes(g: torch.Generator) -> list[tuple]:
+    """For `vae_loss`: small networks, pictures for them, and the weight of the KL term."""
+    found = []
+    for i, shape in enumerate(((1, 4, 4), (3, 4, 6))):
+        for batch, weight in ((1, 0.2), (4, 0.0), (5, 3.0)):
+            pixels = torch.randn(batch, *shape, generator=g)
+            with torch.random.fork_rng():
+                torch.manual_seed(i)
+                model = vae.FlatVAE(shape, latent=2 + i, hidden=8)
+            found.append((model, pixels, weight, {"generator": torch.Generator().manual_seed(batch)}))
+    return found
+
+
 def times(g: torch.Generator) -> list[tuple]:
     # Below 50: at t = 1000 a float32 angle is known to 6e-5 only, however its frequency was come by.
     found = [(torch.randint(50, (b,), generator=g), dim) for b in (1, 4, 8) for dim in (2, 8, 64)]
@@ -154,6 +167,7 @@ MAKERS: dict[Callable, Maker] = {
     sample.dpmpp_2m: walks,
     sample.pndm: walks,
     train.learning_rate: fractions,
+    train.vae_loss: small_vaes,
     vae.kl_divergence: moments,
     vae.sample_latent: moments_and_noise,
 }

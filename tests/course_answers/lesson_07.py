@@ -156,7 +156,7 @@ def ema_constant():
 
 
 def ema_from_one():
-    """One counts steps from 1."""
+    """One counts steps from 1, as papers and people do."""
     return ema_with(decays=lambda k, decay: min(decay, (2 + k) / (11 + k)))
 
 
