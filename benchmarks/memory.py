@@ -18,6 +18,7 @@ import torch
 from benchmarks.side import finish, half
 from minildm import tasks, weights
 from minildm.devices import best_device
+from minildm.files import UserError
 
 # a name -> half precision, rows of latents decoded at a time, parts brought to the device one by one
 TRICKS = {
@@ -74,6 +75,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--trick", choices=TRICKS, help="only this row, as JSON")
     asked = parser.parse_args()
+    try:
+        weights.locate(asked.folder)
+    except (UserError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
     if asked.trick:
         print(json.dumps(measure(asked.folder, asked.trick, asked.size, asked.steps)))
         return

@@ -85,6 +85,26 @@ def test_an_error_is_shown_and_raised_and_goes_away():
         widgets.explorer(view, i=(2, 9, 1))
 
 
+def test_a_text_stands_below_the_picture():
+    def view(i):
+        if i == 2:
+            raise ValueError("no")
+        return (GREY[i], f"i < {i}\ntwice") if i else GREY[i]
+
+    box = widgets.explorer(view, i=(0, 10, 1))
+    message = box.children[-1]
+    assert message.layout.display == "none"
+    for i in (1, 3, 1):
+        box.controls["i"].value = i
+        assert message.layout.display == "" and message.value == f"<span role='status'>i &lt; {i}<br>twice</span>"
+        assert box.picture() == show.png(GREY[i], size=256)
+    with pytest.raises(ValueError, match="no"):
+        box.controls["i"].value = 2
+    assert "alert" in message.value
+    box.controls["i"].value = 0
+    assert message.layout.display == "none"
+
+
 def figure_view(title, bars):
     fig = Figure(figsize=(5, 3))
     ax = fig.add_axes((0.2, 0.2, 0.7, 0.6)) if bars == 1 else fig.subplots()

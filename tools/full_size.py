@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from minildm.files import UserError
 from minildm.hub import PARTS
 from minildm.weights.archive import write_json
 from tests.published import STYLES, facts, write_vocabulary
@@ -35,7 +36,9 @@ def drawn(shapes: dict[str, list[int]], generator: torch.Generator, dtype: torch
 
 
 def write_folder(family: str, folder: Path, dtype: torch.dtype) -> None:
-    """The folder of a family as it lies on the hub."""
+    """The folder of a family as it lies on the hub. Raises `UserError` where something lies there already."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError("folder", str(folder), "a new or an empty one")
     configs, shapes = facts("published_configs")[family], facts("published_keys")["folders"]
     generator = torch.Generator()
     for part in PARTS.keys() & configs.keys():
@@ -62,7 +65,10 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="float16")
     asked = parser.parse_args()
     dtype = torch.float16 if asked.half else torch.float32
-    write_folder(asked.family, asked.folder, dtype)
+    try:
+        write_folder(asked.family, asked.folder, dtype)
+    except (UserError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
     if asked.single:
         names = facts("published_keys")["files"][STYLES[asked.family]]
         save_file(drawn(names, torch.Generator().manual_seed(0), dtype), asked.folder / "single.safetensors")

@@ -94,8 +94,16 @@ def lengths_and_shifts(g: torch.Generator) -> list[tuple]:
     return [*lengths(g), *[(100, {"shift": shift}) for shift in (0.5, 1.0, 3.0)]]
 
 
+def lengths_and_pieces(g: torch.Generator) -> list[tuple]:
+    return [*lengths(g), (200, {"start": 0.0, "end": 3.0}), (200, {"start": -1.0, "end": 4.0, "tau": 0.7})]
+
+
 def schedules(g: torch.Generator) -> list[tuple]:
     return [(levels.linear(),), (levels.scaled_linear(),), (levels.linear(100, 0.001, 0.1),), (levels.cosine(200),)]
+
+
+def schedules_and_ratios(g: torch.Generator) -> list[tuple]:
+    return [(*table, ratio) for table in schedules(g) for ratio in (0.5, 1.0, 2.0, 8.0)]
 
 
 def rows(g: torch.Generator) -> list[tuple]:
@@ -141,6 +149,8 @@ MAKERS: dict[Callable, Maker] = {
     levels.scaled_linear: lengths_and_betas,
     levels.cosine: lengths,
     levels.flow: lengths_and_shifts,
+    levels.sigmoid: lengths_and_pieces,
+    levels.shifted: schedules_and_ratios,
     levels.zero_terminal_snr: schedules,
     levels.log_snr: one_level,
     levels.rescaled: rows,

@@ -4,7 +4,8 @@
     widgets.show(box, "What the reader of the page should see in it.")
     widgets.drive(box, limit=0.15)
 
-`view(t=0, shape="ring", live=True)` gives a matplotlib figure, pictures in -1..1, or the bytes of a PNG file.
+`view(t=0, shape="ring", live=True)` gives a matplotlib figure, pictures in -1..1, or the bytes of a PNG file; or a
+pair of one of these and a text, which stands below the picture.
 """
 
 import base64
@@ -50,17 +51,19 @@ def explorer(view: Callable[..., object], **controls: object) -> "VBox":
     message = w.HTML(layout=w.Layout(display="none"))
 
     @lru_cache(KEPT)
-    def drawn(values: tuple) -> bytes:
-        return to_png(view(**dict(zip(made, values, strict=True))), exact=bool(on_picture))
+    def drawn(values: tuple) -> tuple[bytes, str]:
+        got = view(**dict(zip(made, values, strict=True)))
+        picture, text = got if isinstance(got, tuple) and isinstance(got[-1], str) else (got, "")
+        return to_png(picture, exact=bool(on_picture)), "<br>".join(map(html.escape, text.splitlines()))
 
     def redraw(_: object = None) -> None:
         try:
-            png = drawn(tuple(control.value for control in made.values()))
+            png, text = drawn(tuple(control.value for control in made.values()))
         except Exception as error:
             line = html.escape(f"{type(error).__name__}: {error}".splitlines()[0])
             message.value, message.layout.display = f"<span role='alert' style='color: #c00'>{line}</span>", ""
             raise
-        message.layout.display = "none"
+        message.value, message.layout.display = f"<span role='status'>{text}</span>", "" if text else "none"
         setattr(screen, trait, png)
 
     redraw()
