@@ -18,8 +18,8 @@
 # [glossary](glossary.md).
 #
 # Lesson 05 wrote down the best denoiser there is, and it could only copy. So we want a *network* that denoises. Which one?
-# For five years the answer was always the same, from the first diffusion models to Stable Diffusion XL: a **U-Net**. You
-# will write it, all of it, in about a hundred lines.
+# From the first diffusion models that drew well (2020) to Stable Diffusion XL (2023) the answer was always the same: a
+# **U-Net**. You will write it, all of it, in about a hundred lines.
 
 # %% tags=["setup"]
 import math
@@ -28,11 +28,11 @@ import time
 import torch
 import torch.nn.functional as F
 from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from minildm import denoise, layers, levels, sample, scenes, show, unet, weights
+from minildm import denoise, layers, scenes, show, tasks, unet, weights
 from minildm.course import check, widgets
 from minildm.unet import UNetConfig
 
@@ -86,16 +86,21 @@ first, last = noisy(at), guess(shipped, noisy(at), at)
 for hook in hooks:
     hook.remove()
 
-fig = plt.figure(figsize=(10.5, 3.9), layout="none")
-sizes, depths = (1.0, 1.0, 0.66, 0.44, 0.44, 0.44, 0.66, 1.0, 1.0), (0, 0, 1, 2, 2.25, 2, 1, 0, 0)
-across = 0.0
+fig = plt.figure(figsize=(10.5, 3.3), layout="none")
+sizes, depths = (1.0, 1.0, 0.75, 0.55, 0.55, 0.55, 0.75, 1.0, 1.0), (0, 0, 0.8, 1.7, 1.7, 1.7, 0.8, 0, 0)
+across, ends = 0.0, []
 for maps, size, depth in zip([first[0], *seen, last[0]], sizes, depths, strict=True):
-    wide = 1.5 * size
-    ax = fig.add_axes((across / 10.5, (2.15 - 0.72 * depth + (1.5 - wide) / 2) / 3.9, wide / 10.5, wide / 3.9))
+    wide = 1.4 * size
+    ax = fig.add_axes((across / 10.5, (3.05 - wide - 0.55 * depth) / 3.3, wide / 10.5, wide / 3.3))
     ax.imshow(show.sheet(maps if len(maps) == 3 else colours(maps)))
     ax.set_axis_off()
     ax.set_title(" x ".join(map(str, maps.shape)), fontsize=11, loc="center", pad=4)
+    ends.append((across / 10.5, (across + wide) / 10.5))
     across += wide + 0.1
+for a, b, y in ((1, 7, 2.7), (2, 6, 1.85)):
+    fig.add_artist(FancyArrowPatch((ends[a][1] + 0.01, y / 3.3), (ends[b][0] - 0.01, y / 3.3), arrowstyle="->",
+                                   mutation_scale=14, linewidth=1.5, color="0.4"))  # fmt: skip
+fig.text(0.49, 2.76 / 3.3, "skip connections", ha="center", fontsize=11)
 show.figure(fig, f"From a noisy picture (left, t = {at}) to the guess of the clean one (right): down to small maps that are "
             "many, and up again. The numbers are channels x height x width.")  # fmt: skip
 
@@ -155,15 +160,17 @@ speeds = torch.exp(-math.log(10000) * torch.arange(16) / 16)
 alike = faces @ faces.T  #                                                               (1000, 1000)
 check.agree("faces of 700 and 100, and the sum over cos(600 w)", alike[700, 100], (600 * speeds).cos().sum(), within=1e-3)
 
-fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.6), width_ratios=(1.15, 1))
+fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.4), width_ratios=(1.15, 1))
 axes[0].imshow(faces.T, aspect="auto", cmap="PuOr", interpolation="nearest")
-axes[0].set(xlabel="t", yticks=[0, 15, 16, 31], title="the face of each t")
-axes[0].set_yticklabels(["cos, fast", "cos, slow", "sin, fast", "sin, slow"])
-for t in (100, 500, 800):
-    axes[1].plot(alike[t], linewidth=1.5, label=f"with t = {t}")
-axes[1].set(xlabel="s", title="how alike the faces of s and t are", ylim=(None, 22))
-axes[1].legend(loc="upper center", ncols=3, columnspacing=1, handlelength=1)
-show.figure(fig, "Left: 16 hands as 32 numbers, for every t. Right: the same curve around each t, only moved.")
+axes[0].set(xlabel="t", yticks=[0, 8, 24], title="the face of each t")
+axes[0].set_yticklabels(["fast", "cosines", "sines"])
+many = my_embedding(torch.arange(1000), 256)
+for t in (250, 700):
+    axes[1].plot(many[t] @ many.T / 128, linewidth=1.5, label=f"t = {t}")
+axes[1].set(xlabel="s", title="how alike the faces of s and t are (128 hands)", ylim=(0, 1.05))
+axes[1].legend(loc="upper center")
+show.figure(fig, "Left: 16 hands as 32 numbers, for every t; in each half the hands get slower downwards. Right: the same curve "
+            "around each t, only moved.")  # fmt: skip
 
 # %% [markdown]
 # The face goes through two linear layers with a SiLU between ($\mathrm{SiLU}(a) = a \cdot \mathrm{sigmoid}(a)$, a
@@ -251,10 +258,10 @@ for row, halve in zip(axes, (False, True), strict=True):
     for ax, depth in zip(row, range(1, 6), strict=True):
         field = reach(depth, halve)
         side = int((field[32] != 0).sum())
-        check_side = 2 ** (depth + 1) - 1 if halve else 1 + 2 * depth
-        assert side == check_side, (side, check_side)
+        assert side == (2 ** (depth + 1) - 1 if halve else 1 + 2 * depth)  # the formulas
         ax.imshow(field / field.max(), cmap="Purples", vmin=-0.12)
         ax.set(xticks=[], yticks=[], title=f"{depth} layer{'s' * (depth > 1)}: {side}")
+        ax.spines[:].set_visible(False)
 for ax, name in zip(axes[:, 0], ("same size", "halved each time"), strict=True):
     ax.set_ylabel(name)
 show.figure(fig, "The pixels, of 65 x 65, that the middle one depends on, found by gradient. The numbers are the formulas'.")
@@ -336,8 +343,8 @@ check.exercise("06.group_norm", group_norm)
 #
 # (He et al. 2016, [arXiv 1512.03385](https://arxiv.org/abs/1512.03385); with the time, Ho et al. 2020, appendix B.) Why
 # the shortcut? A stack of layers finds it hard to learn to leave things as they are. With $x +$ in front, doing nothing is
-# $F = 0$. And the gradient is that of $x$, plus something: it reaches the first block as it left the last. Where the number
-# of channels changes, $x$ cannot be added, and a 1 x 1 convolution adapts it.
+# $F = 0$, and the gradient of the last block reaches the first one straight through all the $+$. Where the number of
+# channels changes, $x$ cannot be added, and a 1 x 1 convolution adapts it.
 #
 # The names of the parts are not our choice. They are the names in the published files of weights, and so our class will
 # be able to load them.
@@ -363,27 +370,41 @@ class MyResnet(nn.Module):
 
 check.same(MyResnet, layers.ResnetBlock)  # of classes, with the same weights in both
 
-torch.manual_seed(0)
-blocks = [MyResnet(16, 16, 4, 1e-5, 32) for _ in range(40)]
-x, when = draw(1, 16, 8, 8, seed=4), draw(1, 32, seed=5)
+block, x = MyResnet(16, 16, 4, 1e-5, 32), draw(1, 16, 8, 8, seed=4)
 with torch.no_grad():
-    for name in ("weight", "bias"):
-        getattr(blocks[0].conv2, name).zero_()
-    check.agree("a block whose last convolution is 0, and its input", blocks[0](x, when), x, within=0)
+    block.conv2.weight.zero_()
+    block.conv2.bias.zero_()
+    check.agree("a block whose last convolution is 0, and its input", block(x, draw(1, 32, seed=5)), x, within=0)
+
+
+
+def learn_to_copy(keep, steps=80):
+    """Trains a chain of 12 blocks to return what it is given; with keep = 0 the shortcuts are taken out."""
+    torch.manual_seed(0)
+    chain = nn.ModuleList(MyResnet(8, 8, 4, 1e-5, 16) for _ in range(12))
+    optimizer, losses = torch.optim.Adam(chain.parameters(), lr=2e-3), []
+    for step in range(steps):
+        x = y = draw(16, 8, 8, 8, seed=step)
+        for block in chain:
+            y = block(y, torch.zeros(16, 16)) - (1 - keep) * y
+        loss = (y - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
 
 fig, ax = plt.subplots(figsize=(7.5, 2.8))
-for name, keep in (("with shortcut", 1.0), ("without", 0.0)):
-    states = [x.clone().requires_grad_()]
-    for block in blocks[1:]:
-        states.append(block(states[-1], when) - (1 - keep) * states[-1])
-    slopes = torch.autograd.grad((states[-1] * draw(1, 16, 8, 8, seed=6)).sum(), states)
-    ax.semilogy(range(39, -1, -1), [slope.norm() for slope in slopes], label=name)
-ax.set(xlabel="blocks that the gradient has come back through", title="length of the gradient", xlim=(0, 39))
-ax.legend(loc="center right")
-show.figure(fig, "The gradient on its way back through 39 new blocks. Without the shortcut little is left for the first ones.")
+for name, keep in (("with shortcuts", 1.0), ("without", 0.0)):
+    ax.plot(learn_to_copy(keep), label=name)
+ax.axhline(1, color="black", linestyle=":", linewidth=1.5, label="always answer 0")
+ax.set(xlabel="steps of training", title="squared error of a copy", ylim=(0, 1.6))
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+show.figure(fig, "Twelve blocks learn to change nothing. Without the shortcut they hardly find out how.")
 
 # %% [markdown]
-# The first line of that test is used in earnest: the program of Ho et al. starts each block's last convolution [at
+# "Last convolution 0" is used in earnest: the program of Ho et al. starts each block's last convolution [at
 # 0](https://github.com/hojonathanho/diffusion/blob/master/diffusion_tf/models/unet.py), so that a new network of any
 # depth begins as "change nothing".
 
@@ -513,7 +534,7 @@ axes[0].legend()
 axes[1].semilogx(widths, [throws[d][1] for d in widths], "o-", label="without the root")
 axes[1].semilogx(widths, [throws[d][2] for d in widths], "o-", label="with it")
 axes[1].set(xlabel="d", title="largest of 64 weights, on average", ylim=(0, 1.02))
-axes[1].legend(loc="center left", bbox_to_anchor=(0, 0.5))
+axes[1].legend(loc="lower right", bbox_to_anchor=(1, 0.15))
 show.figure(fig, "Why the root of d. Without it wide tokens look at one other token only, before anything is learned.")
 
 # %% [markdown]
@@ -721,62 +742,467 @@ for name in [*pair[0]][100:400:120]:
 # %% [markdown]
 # ## The ladder
 #
-# Here is what you have built, as a drawing: each box is a map, **as high as the map is and as wide as it has channels**.
-# Above Lesson 07's network, below Stable Diffusion's. Same drawing, other numbers.
+# Here is what you have built, as a drawing. Each box is a map behind one block, **as high as the map is and as wide as it
+# has channels**. Left the network of lesson 07, right Stable Diffusion's: the same drawing, other numbers. Follow one arrow
+# with your finger, then the pile: the maps that are left first are used last.
 
 # %%
-def maps_of(config, side):
-    """For each level: its side, its maps on the way down as (channels, kind), the same on the way up."""
-    c, n, rows, sides = config.block_out_channels, config.layers_per_block, [], side
+HUE = {"as it comes in": "0.72", "residual block": show.PALETTE["blue"],
+       "residual block and attention": show.PALETTE["orange"]}  # fmt: skip
+
+
+def ladder(ax, config, side):
+    """Draws the U of a network, for maps of `side` by `side` at the top."""
+    c, n, plain, (grey, blue, orange) = config.block_out_channels, config.layers_per_block, 0.12, HUE.values()
+    rows, high, out = [], 1.0, 0.0  # of each level: height, widths and hues on both ways, where it begins
     for level, wide in enumerate(c):
-        kind = "attention" if config.transformer_layers[level] else "resnet"
-        rows.append((sides, [(c[max(level - 1, 0)], "scaled")] + [(wide, kind)] * n, [(wide, kind)] * (n + 1)))
-        sides = (sides + 1) // 2
-    return rows
-
-
-HUE = {"resnet": show.PALETTE["blue"], "attention": show.PALETTE["orange"], "scaled": "0.72"}
-
-
-def ladder(ax, config, side, names=True):
-    """Draws the U: boxes as high as the maps and as wide as their channels, and the skips."""
-    rows, most = maps_of(config, side), max(config.block_out_channels)
-    lone, gap, line = 0.9, 0.35, 0.0  # least width of a box, space between, where the next row hangs
-    width = lambda channels: lone + 2.4 * channels / most  # noqa: E731
-    span = max(sum(width(ch) + gap for ch, _ in down + up) for _, down, up in rows)
-    inside = 3.4 + sum(width(rows[-1][1][0][0]) for _ in range(2))
-    shift = [sum(sum(width(ch) + gap for ch, _ in down) for _, down, _ in rows[:i]) * 0.55 for i in range(len(rows))]
-    half = max(s + sum(width(ch) + gap for ch, _ in down) for s, (_, down, _) in zip(shift, rows, strict=True)) + 1.2
-    for (size, down, up), start in zip(rows, shift, strict=True):
-        high = max(0.55, 3.2 * size / side)
-        x, lefts = -half + start, []
-        for channels, kind in down:
-            ax.add_patch(Rectangle((x, line - high), width(channels), high, color=HUE[kind], zorder=2))
-            x += width(channels)
-            lefts.append(x)
-            x += gap
-        rights, x = [], half - start
-        for channels, kind in reversed(up):
-            x -= width(channels)
-            ax.add_patch(Rectangle((x, line - high), width(channels), high, color=HUE[kind], zorder=2))
-            rights.append(x)
-            x -= gap
-        for i, (a, b) in enumerate(zip(lefts, rights, strict=True)):
-            y = line - high * (i + 1) / (len(lefts) + 1)
-            ax.annotate("", (b, y), (a, y), arrowprops={"arrowstyle": "->", "color": "0.45", "linewidth": 1.2}, zorder=1)
-        if names:
-            ax.text(-half - 0.4, line - high / 2, f"{size} x {size}", ha="right", va="center")
-            ax.text(half + 0.4, line - high / 2, f"{up[0][0]} channels", ha="left", va="center")
-        line -= high + 0.45
-    wide = width(config.block_out_channels[-1])
-    for k, kind in enumerate(("resnet", "attention" if config.mid_layers else "resnet")):
-        ax.add_patch(Rectangle(((k - 1) * (wide + 0.1), line - high), wide, high, color=HUE[kind]))
-    ax.set(xlim=(-half - 4, half + 5), ylim=(line - high - 0.1, 0.1))
+        hue = orange if config.transformer_layers[level] else blue
+        down = [(c[max(level - 1, 0)], grey)] + [(wide, hue)] * n
+        rows.append((high, [(0.55 * ch / max(c), h) for ch, h in down], [(0.55 * wide / max(c), hue)] * (n + 1), out))
+        out += sum(w for w, _ in rows[-1][1]) * 0.6 + plain
+        high /= 2
+    half = max(out + sum(w + plain for w, _ in down) for _, down, _, out in rows) + 0.35
+    top = 0.0
+    for level, (high, down, up, out) in enumerate(rows):
+        ends = []
+        for sign, boxes in ((1, down), (-1, up[::-1])):
+            x, ends_here = -sign * (half - out), []
+            for wide, hue in boxes:
+                ax.add_patch(Rectangle((min(x, x + sign * wide), top - high), wide, high, color=hue, linewidth=0))
+                x += sign * wide
+                ends_here.append(x)
+                x += sign * plain
+            ends.append(ends_here)
+        for i, (a, b) in enumerate(zip(*ends, strict=True)):
+            y = top - high * (i + 1) / (n + 2)
+            ax.annotate("", (b, y), (a, y), zorder=0, arrowprops={"arrowstyle": "->", "color": "0.4", "linewidth": 1})
+        ax.text(-half - 0.12, top - high / 2, f"{side // 2**level}", ha="right", va="center")
+        ax.text(half + 0.12, top - high / 2, f"{c[level]}", ha="left", va="center")
+        top -= high + 0.1
+    wide = up[0][0]
+    for i, hue in enumerate((blue, orange if config.mid_layers else blue, blue)):
+        ax.add_patch(Rectangle(((i - 1.5) * wide + (i - 1) * 0.04, top - high), wide, high, color=hue, linewidth=0))
+    ax.text(-half - 0.12, 0.12, "side", ha="right", va="bottom")
+    ax.text(half + 0.12, 0.12, "channels", ha="center", va="bottom")
+    ax.set(xlim=(-half - 0.7, half + 0.8), ylim=(top - high - 0.05, 0.4))
     ax.set_axis_off()
-    return span, inside
 
 
-fig, axes = plt.subplots(2, 1, figsize=(10, 8))
-for ax, config, side in ((axes[0], shipped.config, 32), (axes[1], SD, 64)):
+fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.6))
+for ax, config, side, name in ((axes[0], shipped.config, 32, "lesson 07"), (axes[1], SD, 64, "Stable Diffusion 1.5")):
     ladder(ax, config, side)
-show.figure(fig, "ladder")
+    ax.set_title(name, loc="center")
+fig.legend([Rectangle((0, 0), 1, 1, color=hue) for hue in HUE.values()], HUE, loc="outside lower center", ncols=3)
+show.figure(fig, "Two ladders. Behind the lowest level is the middle. Arrows are the skip connections. In Stable Diffusion all "
+            "levels but the lowest have attention, to the picture itself and to the words.")  # fmt: skip
+
+# %% [markdown]
+# ## Where does it look?
+#
+# By formula every output pixel of these networks depends on every input pixel. By gradient we can ask how much. Take one
+# pixel inside the blue cross and follow it through the blocks of the trained network: which input pixels does the map at
+# that place move with, behind each block? And *through what*? We hold two things still in turn: the attention (its answers
+# are replaced by 0) and the statistics of GroupNorm (mean and variance count as constants when the gradient is taken).
+
+# %%
+def held(layer, given, out):
+    """GroupNorm with its mean and variance as constants."""
+    x = given[0]
+    groups = x.detach().unflatten(1, (layer.num_groups, -1))
+    mean, var = (part.expand_as(groups).flatten(1, 2) for part in (
+        groups.mean((2, 3, 4), keepdim=True), groups.var((2, 3, 4), correction=0, keepdim=True)))  # fmt: skip
+    return (x - mean) / (var + layer.eps).sqrt() * layer.weight[:, None, None] + layer.bias[:, None, None]
+
+
+STOPS = {"the first layer": mine.conv_in}
+STOPS |= {f"down, {32 // 2**i} px": block["resnets"][0] for i, block in enumerate(mine.down_blocks)}
+STOPS |= {"attention": mine.down_blocks[2]["attentions"][0], "middle": mine.mid_block["resnets"][1]}
+STOPS |= {f"up, {8 * 2**i} px": block["resnets"][1] for i, block in enumerate(mine.up_blocks)}
+STOPS |= {"answer": mine.conv_out}
+
+
+def looks(t, place, attention=True, norms=True):
+    """For each stop the gradient of its map at this place of the picture (row, column): {stop: (32, 32)}."""
+    x, seen = noisy(t).requires_grad_(), {}
+    hooks = [at.register_forward_hook(lambda layer, given, out, name=name: seen.update({name: out}))
+             for name, at in STOPS.items()]  # fmt: skip
+    for layer in mine.modules():
+        if isinstance(layer, MyAttention) and not attention:
+            hooks.append(layer.register_forward_hook(lambda layer, given, out: 0 * out))
+        if isinstance(layer, nn.GroupNorm) and not norms:
+            hooks.append(layer.register_forward_hook(held))
+    mine(x, torch.tensor([float(t)]))
+    for hook in hooks:
+        hook.remove()
+    fields = {}
+    for name, out in seen.items():
+        row, column = (p * out.shape[2] // 32 for p in place)
+        slope = torch.autograd.grad(out[0, :, row, column].square().sum(), x, retain_graph=True)[0]
+        fields[name] = slope[0].norm(dim=0)
+    return fields
+
+
+PLACE = (22, 19)  # row and column of a pixel in the cross
+ways = {"convolutions": (False, False), "+ attention": (True, False), "+ GroupNorm: all": (True, True)}
+away = (torch.arange(32)[:, None] - PLACE[0]).square() + (torch.arange(32) - PLACE[1]).square()
+fig, axes = plt.subplots(3, len(STOPS), figsize=(11, 4.1))
+for row, (name, (attention, norms)) in zip(axes, ways.items(), strict=True):
+    for ax, (stop, field) in zip(row, looks(500, PLACE, attention, norms).items(), strict=True):
+        ax.imshow((field / field.max()).clamp(min=1e-4).log10(), cmap="magma", vmin=-4, vmax=0)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if ax in axes[0]:
+            ax.set_title(stop, fontsize=10, loc="center")
+    print(f"{name:17} of the answer's gradient {field[away > 100].sum() / field.sum():4.0%} lies more than 10 pixels away")
+    row[0].set_ylabel(name.replace(": ", ":\n"), fontsize=11)
+show.figure(fig, "From left to right through the network: what one pixel of the cross depends on at t = 500. Yellow: most; each "
+            "shade darker is a factor; black: less than 1/10,000 of that.")  # fmt: skip
+
+# %% [markdown]
+# Read the columns. The field grows by a few pixels a block while the maps are large, and in leaps when they are small. The
+# *first attention* opens the whole picture, and you can see that it is not spread evenly: it goes to the circle, a shape like
+# itself. And the last row has a surprise: with GroupNorm everything depends on everything **from the first block on**, faintly.
+# A mean over all places is a message to all places. Few people think of it when they say that a convolution is local.
+#
+# What do the skips carry? Cut them, by putting zeros where they come in, and ask for the guess.
+
+# %%
+def without_skips(net, side):
+    """Hooks that put zeros in the place of the skips at the level of this side."""
+    level = {8: 0, 16: 1, 32: 2}[side]
+    own = net.up_blocks[level]["resnets"][0].conv1.out_channels
+    arriving = [net.up_blocks[max(level - 1, 0)]["resnets"][-1].conv1.out_channels, own]
+
+    def cut(keep):
+        return lambda layer, given: (torch.cat([given[0][:, :keep], 0 * given[0][:, keep:]], 1), *given[1:])
+
+    return [resnet.register_forward_pre_hook(cut(keep))
+            for resnet, keep in zip(net.up_blocks[level]["resnets"], arriving, strict=True)]  # fmt: skip
+
+
+choices = {"whole": (), "no 8 px skips": (8,), "no 16 px skips": (16,), "no 32 px skips": (32,), "none": (8, 16, 32)}
+rows = []
+for t in (200, 500):
+    rows.append([noisy(t)[0]])
+    for sides in choices.values():
+        hooks = [hook for side in sides for hook in without_skips(mine, side)]
+        rows[-1].append(guess(mine, noisy(t), t)[0])
+        for hook in hooks:
+            hook.remove()
+show.figure(show.strip(rows, ["t = 200", "t = 500"], columns=["x", *choices]),
+            "The trained network's guess, with some of its skips cut.")  # fmt: skip
+
+# %% [markdown]
+# Cut at the bottom, nothing happens to the eye: what comes up knows it anyway. Cut at the top, **the noise stays in the
+# picture**. To take noise away one has to know it pixel by pixel, and that knowledge lives at the full size alone. (A fair
+# warning: this network was trained *with* its skips. One that was trained without would have learned to do better than this.)
+#
+# ## Who looks at whom
+#
+# The weights of attention can be seen. Here is the first one of our network, on its way down at 8 x 8: for three places that
+# ask, what each of its four heads answers.
+
+# %%
+PARTS = {"on the way down": mine.down_blocks[2], "in the middle": mine.mid_block, "first on the way up": mine.up_blocks[0],
+         "second on the way up": mine.up_blocks[0]}  # fmt: skip
+TIMES = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]
+LOOKS = {}  # (part, t) -> (4 heads, 64 who ask, 64 who are asked)
+for t in TIMES:
+    guess(mine, noisy(t), t)
+    for name, part in PARTS.items():
+        place = 1 if name.startswith("second") else 0
+        LOOKS[name, t] = part["attentions"][place].transformer_blocks[0]["attn1"].look[0].detach()
+check.agree("each of the 64 places shares out", torch.stack([*LOOKS.values()]).sum(-1), torch.ones(40, 4, 64))
+
+
+def asking(axes, part, t, row, column):
+    """Fills five axes: the noisy picture with the place that asks, and what the four heads look at."""
+    axes[0].imshow(show.sheet(noisy(t)))
+    axes[0].add_patch(Rectangle((4 * column - 0.5, 4 * row - 0.5), 4, 4, fill=False, linewidth=3))
+    for ax, head in zip(axes[1:], LOOKS[part, t][:, 8 * row + column].unflatten(1, (8, 8)), strict=True):
+        ax.imshow(head, cmap="magma", vmin=0)
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
+    for ax in axes:
+        ax.set_axis_off()
+
+
+fig, axes = plt.subplots(3, 5, figsize=(8.6, 5.2))
+for row, place in zip(axes, ((3, 2), (5, 5), (1, 5)), strict=True):
+    asking(row, "on the way down", 300, *place)
+for ax, name in zip(axes[0], ("who asks", *(f"head {i}" for i in range(4))), strict=True):
+    ax.set_title(name, loc="center")
+show.figure(fig, "The frame asks: a place in the circle, in the cross, in the background. Bright: where that head looks (each map "
+            "in its own scale). t = 300.")  # fmt: skip
+
+# %% [markdown]
+# Nobody told it what a thing is. Yet heads have found "the other thing", "the background" and "my own edge", since each
+# helps to guess the noise. Beware of reading too much into such pictures: a weight says where a value came from, and
+# nothing of what that value says.
+#
+# ## Play: choose a place, see where it looks
+#
+# Drag the ring (or move it by the arrow keys), change the layer and the noise. Things to look for: a head that always looks at
+# the same spot, whoever asks; a head that looks at neighbours; what the background does; and what becomes of it all when
+# there is nothing but noise.
+
+# %% tags=["explorer"] jupyter={"source_hidden": true}
+BOX = (0.005, 0.02, 0.35, 0.9)  # of the picture, in the figure
+
+
+def where(place, layer, t):
+    (across, up), step = place[0], 100
+    column, row = min(int(across * 8), 7), min(int((1 - up) * 8), 7)
+    fig = plt.figure(figsize=(9.2, 3.6), layout="none")
+    axes = [fig.add_axes(BOX)]
+    axes += [fig.add_axes((0.385 + 0.155 * i, 0.28, 0.145, 0.42)) for i in range(4)]
+    asking(axes, layer, round(t / step) * step, row, column)
+    axes[0].set(aspect="auto")
+    axes[0].set_title(f"row {row + 1}, column {column + 1} of 8 asks, t = {t}")
+    for i, ax in enumerate(axes[1:]):
+        ax.set_title(f"head {i}: at most {LOOKS[layer, t][i, 8 * row + column].max():.0%}", fontsize=10)
+    return fig
+
+
+looking = widgets.explorer(
+    where, place=widgets.points([(0.3, 0.55)], ["the place that asks"], BOX), layer=[*PARTS], t=(0, 900, 100, 300)
+)
+widgets.show(looking, "Left the noisy picture, with the place that asks. Right where each of the four heads looks from there.")
+
+# %% [markdown]
+# ## How large, how dear?
+#
+# Now the whole network by formula, with nothing but the rules from above. A linear layer has $d_\text{in} d_\text{out}$
+# numbers and as many products for each token. Attention has four of them, and between them no parameter at all, but two
+# products of matrices: queries with keys, weights with values, $n \cdot m \cdot d$ products each. With $n = m = $ side²
+# tokens that grows with **the fourth power of the side**, and so large maps have no attention if one has to save.
+#
+# The formula walks through the U as `MyUNet` does, with a pile of channels. Then two judges: `numel()` of the real network,
+# and PyTorch's counter while it runs. They must agree to the last digit.
+
+# %%
+def conv(c_in, c_out, k, side):  # each of these: parameters, FLOPs
+    return torch.tensor([k * k * c_in * c_out + c_out, 2 * k * k * c_in * c_out * side**2])
+
+
+def linear(d_in, d_out, tokens, bias=True):
+    return torch.tensor([d_in * d_out + bias * d_out, 2 * d_in * d_out * tokens])
+
+
+def norm(c):
+    return torch.tensor([2 * c, 0])
+
+
+def resnet(c_in, c_out, time, side):
+    shortcut = conv(c_in, c_out, 1, side) if c_in != c_out else 0
+    ends = norm(c_in) + norm(c_out) + linear(time, c_out, 1)
+    return ends + conv(c_in, c_out, 3, side) + conv(c_out, c_out, 3, side) + shortcut
+
+
+def attending(c, side, blocks, context, words):
+    n = side**2
+
+    def one(d, m):
+        own, theirs = linear(c, c, n, bias=False) + linear(c, c, n), 2 * linear(d, c, m, bias=False)
+        return norm(c) + own + theirs + torch.tensor([0, 4 * n * m * c])
+
+    block = one(c, n) + norm(c) + linear(c, 8 * c, n) + linear(4 * c, c, n)
+    if context:
+        block = block + one(context, words)
+    return norm(c) + 2 * conv(c, c, 1, side) + blocks * block if blocks else torch.zeros(2, dtype=torch.int64)
+
+
+def cost(config, side, words=77):
+    """Parameters and FLOPs for one picture, part by part."""
+    c, time, left, sides = config.block_out_channels, 4 * config.block_out_channels[0], [config.block_out_channels[0]], [side]
+    now, found = c[0], {"in": linear(c[0], time, 1) + linear(time, time, 1) + conv(config.in_channels, c[0], 3, side)}
+
+    def step(c_in, level):
+        here = attending(c[level], sides[level], config.transformer_layers[level], config.context_dim, words)
+        return resnet(c_in, c[level], time, sides[level]) + here
+
+    for level, wide in enumerate(c):
+        found[f"down {sides[-1]}"] = part = torch.zeros(2, dtype=torch.int64)
+        for _ in range(config.layers_per_block):
+            part += step(now, level)
+            now = wide
+            left.append(now)
+        if level < len(c) - 1:
+            sides.append((sides[-1] + 1) // 2)
+            part += conv(wide, wide, 3, sides[-1])
+            left.append(now)
+    middle = attending(now, sides[-1], config.mid_layers, config.context_dim, words)
+    found["middle"] = 2 * resnet(now, now, time, sides[-1]) + middle
+    for level in reversed(range(len(c))):
+        found[f"up {sides[level]}"] = part = torch.zeros(2, dtype=torch.int64)
+        for _ in range(config.layers_per_block + 1):
+            part += step(now + left.pop(), level)
+            now = c[level]
+        if level:
+            part += conv(now, now, 3, sides[level - 1])
+    found["out"] = norm(c[0]) + conv(c[0], config.out_channels, 3, side)
+    return found
+
+
+for name, config, side, count_of_words in (("pixel", shipped.config, 32, 0), ("shapes", telling.config, 8, 24),
+                                           ("Stable Diffusion 1.5", SD, 64, 77)):  # fmt: skip
+    with torch.device("meta"):  # shapes without numbers: nothing is computed, and everything is counted
+        net = MyUNet(config)
+        given = [torch.zeros(1, config.in_channels, side, side), torch.zeros(1)]
+        given += [torch.zeros(1, count_of_words, config.context_dim)] if config.context_dim else []
+        with FlopCounterMode(display=False) as counter:
+            net(*given)
+    parts = cost(config, side, count_of_words)
+    parameters, flops = sum(parts.values()).tolist()
+    assert parameters == sum(p.numel() for p in net.parameters()) and flops == counter.get_total_flops()
+    print(f"{name:21} {parameters:11,} parameters, {flops:15,} FLOPs for one look: formula and count agree")
+
+fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.4), sharey=True)
+for ax, kind, unit, by in zip(axes, (0, 1), ("million parameters", "GFLOPs for one look"), (1e6, 1e9), strict=True):
+    hues = ["0.6" if name in ("in", "out") else show.PALETTE["purple" if name == "middle" else "blue"] for name in parts]
+    ax.barh(range(len(parts)), [part[kind].item() / by for part in parts.values()], color=hues)
+    ax.set(xlabel=unit, yticks=range(len(parts)))
+    ax.set_yticklabels(parts)
+axes[0].invert_yaxis()
+show.figure(fig, "Stable Diffusion 1.5, part by part, in the order of the way. The numbers live at the bottom of the U, the work is "
+            "done at the top.")  # fmt: skip
+
+# %% [markdown]
+# 859,520,964. Whoever started Stable Diffusion in its first years has seen the line "DiffusionWrapper has 859.52 M params"
+# ([CompVis/stable-diffusion #688](https://github.com/CompVis/stable-diffusion/issues/688)): you have just found it with
+# paper and pencil. And 0.8 TFLOPs for one look: with 50 steps and guidance, two looks a step, that is 80 TFLOPs for a
+# picture, without the decoder. A processor with 100 GFLOPs a second needs a quarter of an hour; a graphics card with 50
+# TFLOPs a second, some seconds.
+#
+# ## Play: build one
+#
+# Width, depth, attention: watch which number moves. What is four times as dear when you double the width? What does not
+# change at all when you double the side? And why is attention at 64 x 64 no good idea?
+
+# %% tags=["explorer"] jupyter={"source_hidden": true}
+FROM = {"nowhere": 0, "at the lowest level": 1, "at the two lowest": 2, "everywhere": 4}
+
+
+def build(width, levels, blocks, side, attention):
+    config = UNetConfig(
+        in_channels=3, out_channels=3, block_out_channels=tuple(width * min(2**i, 4) for i in range(levels)),
+        layers_per_block=blocks, context_dim=None, heads=(4,) * levels, norm_num_groups=8,
+        transformer_layers=tuple(int(levels - i <= FROM[attention]) for i in range(levels)),
+        mid_layers=int(attention != "nowhere"),
+    )  # fmt: skip
+    side = int(side)
+    parameters, flops = sum(cost(config, side).values()).tolist()
+    fig = plt.figure(figsize=(8.6, 4.3), layout="none")
+    ladder(fig.add_axes((0.01, 0.01, 0.98, 0.82)), config, side)
+    times = (parameters / 859_520_964, flops / 803_273_441_280)
+    for x, count, unit, share in ((0.03, parameters, "parameters", times[0]), (0.53, flops, "FLOPs a look", times[1])):
+        size = next((f"{count / by:.3g} {word}" for by, word in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= by), f"{count:,}")
+        fig.text(x, 0.93, f"{size} {unit}", weight="bold")
+        fig.text(x, 0.87, f"{share:.2g} of Stable Diffusion 1.5" if share < 1 else f"{share:.1f} times Stable Diffusion 1.5")
+    return fig
+
+
+built = widgets.explorer(build, width=(16, 320, 16, 32), levels=(1, 4, 1, 3), blocks=(1, 3, 1, 1),
+                         side=["16", "32", "64", "128"], attention=[*FROM])  # fmt: skip
+built.controls["side"].value, built.controls["attention"].value = "32", "at the lowest level"
+widgets.show(built, "The ladder of a network for pictures, with its parameters and what one look costs, by the formulas above.")
+
+# %% tags=["widget-test"] jupyter={"source_hidden": true}
+# Moves all controls through their values and back, so that a mistake in an explorer cannot stay unseen.
+slowest = max(widgets.drive(box, limit=0.15) for box in (looking, built))
+
+# %% [markdown]
+# ## Bug museum: it loads, so it is right
+#
+# You write the network, the weights load, not one name is missing, every shape fits. Done? Three published programs were in
+# that state:
+# - **a number.** GroupNorm has $\varepsilon = 10^{-5}$ in the residual blocks and $10^{-6}$ at the head of a transformer. A
+#   well-known port took the default for all: [mlx-examples #1434](https://github.com/ml-explore/mlx-examples/issues/1434).
+# - **a name.** In the published config of Stable Diffusion stands `attention_head_dim: 8`. It is not the width of a head, it
+#   is the *number* of heads: [diffusers #2011](https://github.com/huggingface/diffusers/issues/2011). The name stayed, since
+#   too many files have it.
+# - **an axis.** A much-read annotated U-Net took its softmax over those who ask and not over those who are asked:
+#   [labml #146](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/146), "a typo and a big bug".
+#   After it was mended somebody asked to have it back:
+#   [#282](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/282).
+#
+# Broken on purpose, all three, with the weights of the pixel model. Which of them would you see?
+
+# %%
+def softmax_over_who_asks(layer, given, out):
+    q, k, v = (side(given[0]).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+               for side in (layer.to_q, layer.to_k, layer.to_v))  # fmt: skip
+    mixed = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-2) @ v
+    return layer.to_out[0](mixed.transpose(1, 2).flatten(2))
+
+
+def faulty(fault):
+    net = MyUNet(shipped.config).double().eval()
+    print(f"{fault:20} loads: {net.load_state_dict(shipped.state_dict())}", end=" ")
+    for layer in net.modules():
+        if fault == "eps 1e-5" and isinstance(layer, MyTransformer):
+            layer.norm.eps = 1e-5
+        if isinstance(layer, MyAttention) and fault == "heads of width 4":
+            layer.heads = layer.to_q.out_features // 4
+        if isinstance(layer, MyAttention) and fault == "softmax, wrong axis":
+            layer.register_forward_hook(softmax_over_who_asks)
+    return net
+
+
+right, x, t = MyUNet(shipped.config).double().eval(), noisy(500).double(), torch.tensor([500.0])
+right.load_state_dict(shipped.state_dict())
+noise, rows, faults = draw(5, 3, 32, 32, seed=21), [], ("none", "eps 1e-5", "heads of width 4", "softmax, wrong axis")
+for fault in faults:
+    net = faulty(fault)
+    with torch.no_grad():
+        apart = (net(x, t) - right(x, t)).abs().max().item()
+    print(f"and differs by {apart:.0e}: {'passes' if apart < 1e-10 else 'found'}")
+    pipe.unet = net.float()
+    rows.append(list(tasks.text2img(pipe, noise=noise, steps=20)))
+pipe.unet = shipped
+show.figure(show.strip(rows, faults), "The same five noises, 20 steps each. One row is right, three have a fault.")
+
+# %% [markdown]
+# Nothing crashed, four times "All keys matched", and pictures came out of all of them. The wrong number is invisible, a
+# slightly other picture at most, and for weeks somebody will hunt for that last small difference in vain.
+# The other two draw worse, and whoever has no right row above would blame the training.
+#
+# The story of the axis has a sting. The one who found it trained *both* networks, right and wrong, and measured pictures of
+# the same quality. It need not be a contradiction: weights that are trained with a fault learn to live with it. **In your own
+# training a fault is another network. In weights of others it is a fault.**
+#
+# **How to never fall for it:** strict loading proves names and shapes, and nothing else. So give both networks the same
+# weights and the same input, in float64, and compare the outputs: rounding is $10^{-14}$ there and every fault above stands
+# out, even the smallest. That is what `check.same` does, and what this library does with Stable Diffusion's reference program
+# in its tests.
+#
+# ## Quiz
+#
+# <details><summary>1. You want a U-Net for pictures of 33 x 33 pixels. Where does it break, and how is it that
+# <code>MyUNet</code> does not?</summary>
+#
+# Halving gives 17, 9; doubling 9 gives 18, which does not fit to the skip of 17. So the way up does not double: it enlarges
+# to the size of the map that lies on top of the pile, <code>left[-1].shape[2:]</code>.
+# </details>
+#
+# <details><summary>2. Attention does not know where its tokens are. Why does the U-Net get along without telling it, and a
+# network for text does not?</summary>
+#
+# Before its first attention a U-Net has had several convolutions, and those know neighbours, and the border by the zeros
+# around the picture. So a token carries already something about its place. A network for text has nothing but attention, and
+# without positions "dog bites man" and "man bites dog" are the same to it (lesson 11).
+# </details>
+#
+# <details><summary>3. Your network has 10 million parameters and is too slow. A friend says: halve the channels of the lowest
+# level, that takes away most parameters. Will it be twice as fast?</summary>
+#
+# Hardly. The parameters live at the bottom, on small maps, where each is used for few pixels; the time goes at the top, where
+# few parameters are used for many. Halve the channels at the top, or begin with a smaller picture: that is what latent
+# diffusion does (lesson 12).
+# </details>
+#
+# **Words of this lesson** ([glossary](glossary.md)): attention, channel, cross-attention, FLOPs, GroupNorm, head, receptive
+# field, resnet block, skip connection, timestep embedding, transformer block, U-Net. **Next:** lesson 07 gives this network
+# its weights.
+
+# %%
+print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
