@@ -97,10 +97,10 @@ for maps, size, depth in zip([first[0], *seen, last[0]], sizes, depths, strict=T
     ax.set_title(" x ".join(map(str, maps.shape)), fontsize=11, loc="center", pad=4)
     ends.append((across / 10.5, (across + wide) / 10.5))
     across += wide + 0.1
-for a, b, y in ((1, 7, 2.7), (2, 6, 1.85)):
+for a, b, y in ((1, 7, 2.95), (2, 6, 2.4)):
     fig.add_artist(FancyArrowPatch((ends[a][1] + 0.01, y / 3.3), (ends[b][0] - 0.01, y / 3.3), arrowstyle="->",
                                    mutation_scale=14, linewidth=1.5, color="0.4"))  # fmt: skip
-fig.text(0.49, 2.76 / 3.3, "skip connections", ha="center", fontsize=11)
+fig.text(0.49, 3.02 / 3.3, "skip connections", ha="center", fontsize=11)
 show.figure(fig, f"From a noisy picture (left, t = {at}) to the guess of the clean one (right): down to small maps that are "
             "many, and up again. The numbers are channels x height x width.")  # fmt: skip
 
@@ -265,10 +265,11 @@ for row, halve in zip(axes, (False, True), strict=True):
 for ax, name in zip(axes[:, 0], ("same size", "halved each time"), strict=True):
     ax.set_ylabel(name)
 show.figure(fig, "The pixels, of 65 x 65, that the middle one depends on, found by gradient. The numbers are the formulas'.")
+print(f"5 layers of the same size: {reach(5, False).sum(0)[29:36].sum():.0%} of the gradient within 7 columns of 11")
 
 # %% [markdown]
-# That is why the network goes *down*: on small maps far is near, and a layer costs a quarter. And look at the upper row
-# again, how faint the border is: a field that is 11 wide on paper is about 6 wide in truth (Luo et al. 2016, [arXiv
+# That is why the network goes *down*: on small maps far is near, and a layer costs a quarter. And see how faint the border is:
+# a field that is 11 wide on paper is about 7 wide in truth, and the longer the stack, the worse (Luo et al. 2016, [arXiv
 # 1701.04128](https://arxiv.org/abs/1701.04128), show that it grows like the *root* of the depth). Keep that in mind.
 #
 # ## Keeping the numbers in order
@@ -378,15 +379,15 @@ with torch.no_grad():
 
 
 
-def learn_to_copy(keep, steps=80):
-    """Trains a chain of 12 blocks to return what it is given; with keep = 0 the shortcuts are taken out."""
+def learn_to_copy(keep, steps=50):
+    """Trains a chain of 8 blocks to return what it is given; with keep = 0 the shortcuts are taken out."""
     torch.manual_seed(0)
-    chain = nn.ModuleList(MyResnet(8, 8, 4, 1e-5, 16) for _ in range(12))
+    chain = nn.ModuleList(MyResnet(8, 8, 4, 1e-5, 16) for _ in range(8))
     optimizer, losses = torch.optim.Adam(chain.parameters(), lr=2e-3), []
     for step in range(steps):
-        x = y = draw(16, 8, 8, 8, seed=step)
+        x = y = draw(8, 8, 8, 8, seed=step)
         for block in chain:
-            y = block(y, torch.zeros(16, 16)) - (1 - keep) * y
+            y = block(y, torch.zeros(8, 16)) - (1 - keep) * y
         loss = (y - x).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -401,7 +402,7 @@ for name, keep in (("with shortcuts", 1.0), ("without", 0.0)):
 ax.axhline(1, color="black", linestyle=":", linewidth=1.5, label="always answer 0")
 ax.set(xlabel="steps of training", title="squared error of a copy", ylim=(0, 1.6))
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-show.figure(fig, "Twelve blocks learn to change nothing. Without the shortcut they hardly find out how.")
+show.figure(fig, "Eight blocks learn to change nothing. Without shortcuts they have not even begun after 50 steps.")
 
 # %% [markdown]
 # "Last convolution 0" is used in earnest: the program of Ho et al. starts each block's last convolution [at
@@ -843,9 +844,9 @@ def looks(t, place, attention=True, norms=True):
 
 
 PLACE = (22, 19)  # row and column of a pixel in the cross
-ways = {"convolutions": (False, False), "+ attention": (True, False), "+ GroupNorm: all": (True, True)}
+ways = {"convolutions": (False, False), "+ attention": (True, False), "+ GroupNorm": (True, True)}
 away = (torch.arange(32)[:, None] - PLACE[0]).square() + (torch.arange(32) - PLACE[1]).square()
-fig, axes = plt.subplots(3, len(STOPS), figsize=(11, 4.1))
+fig, axes = plt.subplots(3, len(STOPS), figsize=(11, 3.6))
 for row, (name, (attention, norms)) in zip(axes, ways.items(), strict=True):
     for ax, (stop, field) in zip(row, looks(500, PLACE, attention, norms).items(), strict=True):
         ax.imshow((field / field.max()).clamp(min=1e-4).log10(), cmap="magma", vmin=-4, vmax=0)
@@ -854,15 +855,17 @@ for row, (name, (attention, norms)) in zip(axes, ways.items(), strict=True):
         if ax in axes[0]:
             ax.set_title(stop, fontsize=10, loc="center")
     print(f"{name:17} of the answer's gradient {field[away > 100].sum() / field.sum():4.0%} lies more than 10 pixels away")
-    row[0].set_ylabel(name.replace(": ", ":\n"), fontsize=11)
+    row[0].set_ylabel(name, fontsize=10)
 show.figure(fig, "From left to right through the network: what one pixel of the cross depends on at t = 500. Yellow: most; each "
             "shade darker is a factor; black: less than 1/10,000 of that.")  # fmt: skip
 
 # %% [markdown]
-# Read the columns. The field grows by a few pixels a block while the maps are large, and in leaps when they are small. The
-# *first attention* opens the whole picture, and you can see that it is not spread evenly: it goes to the circle, a shape like
-# itself. And the last row has a surprise: with GroupNorm everything depends on everything **from the first block on**, faintly.
-# A mean over all places is a message to all places. Few people think of it when they say that a convolution is local.
+# Read the columns. The field grows by a few pixels a block while the maps are large, and in leaps when they are small: in the
+# middle the convolutions alone have reached nearly everything, but unevenly, and the far corners stay dark. The *first
+# attention* opens the whole picture at once, and behind the later ones (up, 8 px) you see whom it asked: the circle, the other
+# thing in the picture. The last row has a surprise. With GroupNorm everything depends on everything **from the first block
+# on**: faintly, but from so many pixels that it adds up to more than a quarter. A mean over all places is a message to all
+# places. Few people think of it when they say that a convolution is local.
 #
 # What do the skips carry? Cut them, by putting zeros where they come in, and ask for the guess.
 
@@ -880,7 +883,7 @@ def without_skips(net, side):
             for resnet, keep in zip(net.up_blocks[level]["resnets"], arriving, strict=True)]  # fmt: skip
 
 
-choices = {"whole": (), "no 8 px skips": (8,), "no 16 px skips": (16,), "no 32 px skips": (32,), "none": (8, 16, 32)}
+choices = {"all of it": (), "8 px cut": (8,), "16 px cut": (16,), "32 px cut": (32,), "all cut": (8, 16, 32)}
 rows = []
 for t in (200, 500):
     rows.append([noisy(t)[0]])
@@ -893,8 +896,8 @@ show.figure(show.strip(rows, ["t = 200", "t = 500"], columns=["x", *choices]),
             "The trained network's guess, with some of its skips cut.")  # fmt: skip
 
 # %% [markdown]
-# Cut at the bottom, nothing happens to the eye: what comes up knows it anyway. Cut at the top, **the noise stays in the
-# picture**. To take noise away one has to know it pixel by pixel, and that knowledge lives at the full size alone. (A fair
+# Cut at the bottom, nothing happens to the eye: what comes up knows it anyway. Cut in the middle, shapes lose their insides.
+# Cut at the top, **the noise stays in the picture**. To take noise away one has to know it pixel by pixel, and that knowledge lives at the full size alone. (A fair
 # warning: this network was trained *with* its skips. One that was trained without would have learned to do better than this.)
 #
 # ## Who looks at whom
@@ -935,8 +938,8 @@ show.figure(fig, "The frame asks: a place in the circle, in the cross, in the ba
             "in its own scale). t = 300.")  # fmt: skip
 
 # %% [markdown]
-# Nobody told it what a thing is. Yet heads have found "the other thing", "the background" and "my own edge", since each
-# helps to guess the noise. Beware of reading too much into such pictures: a weight says where a value came from, and
+# Nobody told it what a thing is. Yet heads 2 and 3 look at the cross, whoever asks, and only the cross itself looks elsewhere:
+# at the background and the circle. Of all things that helped to guess the noise. Beware of reading too much into such pictures: a weight says where a value came from, and
 # nothing of what that value says.
 #
 # ## Play: choose a place, see where it looks
@@ -946,27 +949,28 @@ show.figure(fig, "The frame asks: a place in the circle, in the cross, in the ba
 # there is nothing but noise.
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
-BOX = (0.005, 0.02, 0.35, 0.9)  # of the picture, in the figure
+BOX = (0.005, 0.01, 0.45, 0.88)  # of the picture, in the figure
 
 
 def where(place, layer, t):
-    (across, up), step = place[0], 100
+    across, up = place[0]
     column, row = min(int(across * 8), 7), min(int((1 - up) * 8), 7)
-    fig = plt.figure(figsize=(9.2, 3.6), layout="none")
-    axes = [fig.add_axes(BOX)]
-    axes += [fig.add_axes((0.385 + 0.155 * i, 0.28, 0.145, 0.42)) for i in range(4)]
-    asking(axes, layer, round(t / step) * step, row, column)
-    axes[0].set(aspect="auto")
-    axes[0].set_title(f"row {row + 1}, column {column + 1} of 8 asks, t = {t}")
+    fig = plt.figure(figsize=(7.6, 3.9), layout="none")
+    corners = [(0.49 + 0.26 * i, 0.49 - 0.48 * j) for j in range(2) for i in range(2)]
+    axes = [fig.add_axes(BOX)] + [fig.add_axes((x, y, 0.205, 0.4)) for x, y in corners]
+    asking(axes, layer, round(t / 100) * 100, row, column)
+    axes[0].set_aspect("auto")
+    axes[0].set_title(f"row {row + 1}, column {column + 1} of 8, t = {t}")
     for i, ax in enumerate(axes[1:]):
-        ax.set_title(f"head {i}: at most {LOOKS[layer, t][i, 8 * row + column].max():.0%}", fontsize=10)
+        ax.set_title(f"head {i}, up to {LOOKS[layer, t][i, 8 * row + column].max():.0%}")
     return fig
 
 
 looking = widgets.explorer(
     where, place=widgets.points([(0.3, 0.55)], ["the place that asks"], BOX), layer=[*PARTS], t=(0, 900, 100, 300)
 )
-widgets.show(looking, "Left the noisy picture, with the place that asks. Right where each of the four heads looks from there.")
+widgets.show(looking, "Left the noisy picture, with the place that asks. Right where each of the four heads looks from there, and "
+             "how much of its attention the brightest place gets.")  # fmt: skip
 
 # %% [markdown]
 # ## How large, how dear?
@@ -1125,55 +1129,62 @@ slowest = max(widgets.drive(box, limit=0.15) for box in (looking, built))
 #   After it was mended somebody asked to have it back:
 #   [#282](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/282).
 #
-# Broken on purpose, all three, with the weights of the pixel model. Which of them would you see?
+# Broken on purpose, all three, with the weights of the model with words. Which of them would you see?
 
 # %%
-def softmax_over_who_asks(layer, given, out):
-    q, k, v = (side(given[0]).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
-               for side in (layer.to_q, layer.to_k, layer.to_v))  # fmt: skip
+PROMPTS = ["a small blue star on black", "a green square on beige", "a purple triangle on grey",
+           "a large orange ring on white"]  # fmt: skip
+
+
+def over_those_who_ask(layer, given, out):
+    """What a layer of attention answers if its softmax runs over the wrong axis."""
+    context = given[1] if len(given) > 1 else given[0]
+    q, k, v = (y.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+               for y in (layer.to_q(given[0]), layer.to_k(context), layer.to_v(context)))  # fmt: skip
     mixed = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-2) @ v
     return layer.to_out[0](mixed.transpose(1, 2).flatten(2))
 
 
-def faulty(fault):
-    net = MyUNet(shipped.config).double().eval()
-    print(f"{fault:20} loads: {net.load_state_dict(shipped.state_dict())}", end=" ")
+def with_fault(fault):
+    net = MyUNet(words.unet.config).eval()
+    said = net.load_state_dict(words.unet.state_dict())
     for layer in net.modules():
         if fault == "eps 1e-5" and isinstance(layer, MyTransformer):
             layer.norm.eps = 1e-5
-        if isinstance(layer, MyAttention) and fault == "heads of width 4":
+        if fault == "heads of width 4" and isinstance(layer, MyAttention):
             layer.heads = layer.to_q.out_features // 4
-        if isinstance(layer, MyAttention) and fault == "softmax, wrong axis":
-            layer.register_forward_hook(softmax_over_who_asks)
-    return net
+        if fault == "softmax, wrong axis" and isinstance(layer, MyAttention):
+            layer.register_forward_hook(over_those_who_ask)
+    return net, said
 
 
-right, x, t = MyUNet(shipped.config).double().eval(), noisy(500).double(), torch.tensor([500.0])
-right.load_state_dict(shipped.state_dict())
-noise, rows, faults = draw(5, 3, 32, 32, seed=21), [], ("none", "eps 1e-5", "heads of width 4", "softmax, wrong axis")
+faults, rows, library = ("none", "eps 1e-5", "heads of width 4", "softmax, wrong axis"), [], words.unet
+z, t, context = draw(1, 4, 8, 8).double(), torch.tensor([500.0]), words.text(PROMPTS[:1])
 for fault in faults:
-    net = faulty(fault)
+    words.unet, said = with_fault(fault)
+    rows.append(list(tasks.text2img(words, PROMPTS, steps=10, noise=draw(5, 4, 8, 8, seed=3)[1:])))
     with torch.no_grad():
-        apart = (net(x, t) - right(x, t)).abs().max().item()
-    print(f"and differs by {apart:.0e}: {'passes' if apart < 1e-10 else 'found'}")
-    pipe.unet = net.float()
-    rows.append(list(tasks.text2img(pipe, noise=noise, steps=20)))
-pipe.unet = shipped
-show.figure(show.strip(rows, faults), "The same five noises, 20 steps each. One row is right, three have a fault.")
+        apart = (words.unet.double()(z, t, context.double()) - library.double()(z, t, context.double())).abs().max()
+    library.float()
+    print(f"{fault:20} {said}; in float64 {apart:.0e} apart: {'passes' if apart < 1e-10 else 'found'}")
+words.unet = library
+fig = show.strip(rows, faults, columns=["blue star", "green square", "purple triangle", "orange ring"])
+show.figure(fig, "Four prompts, the same noise in each column. The first row is right, the others have one fault each.")
 
 # %% [markdown]
-# Nothing crashed, four times "All keys matched", and pictures came out of all of them. The wrong number is invisible, a
-# slightly other picture at most, and for weeks somebody will hunt for that last small difference in vain.
-# The other two draw worse, and whoever has no right row above would blame the training.
+# Nothing crashed, four times "All keys matched". **The number** nobody sees, and somebody will hunt for weeks after a last
+# small difference. **The heads** are worse: these are *good* pictures. Only the square is a star now, and the triangle a
+# house. Without the right row above you would say "my model could be better", and train it for longer. Only **the axis**
+# shows, because other things are drawn than were asked for.
 #
-# The story of the axis has a sting. The one who found it trained *both* networks, right and wrong, and measured pictures of
-# the same quality. It need not be a contradiction: weights that are trained with a fault learn to live with it. **In your own
-# training a fault is another network. In weights of others it is a fault.**
+# That story has a sting. The one who found the axis trained *both* networks, right and wrong, and measured pictures of the
+# same quality. It is no contradiction: weights that are trained with a fault learn to live with it. **In your own training a
+# fault is another network. With somebody else's weights it is a fault.**
 #
 # **How to never fall for it:** strict loading proves names and shapes, and nothing else. So give both networks the same
-# weights and the same input, in float64, and compare the outputs: rounding is $10^{-14}$ there and every fault above stands
-# out, even the smallest. That is what `check.same` does, and what this library does with Stable Diffusion's reference program
-# in its tests.
+# weights and the same input, in float64, and compare the outputs: rounding is $10^{-14}$ there, and every fault above stands
+# out, even the smallest. That is what `check.same` does, and what the tests of this library do with Stable Diffusion's
+# reference program.
 #
 # ## Quiz
 #

@@ -77,7 +77,7 @@ def embed_by_dim():
 
 
 def embed_no_shift():
-    """hojonathanho/diffusion #15, denoising-diffusion-pytorch #126: the "minus 1" looks like a mistake and is dropped."""
+    """hojonathanho/diffusion #15, denoising-diffusion-pytorch #126: the "minus 1" looks like a slip and is dropped."""
     return embed_with(lambda i, h, shift: torch.exp(-math.log(10000) * i / h))
 
 
@@ -431,13 +431,14 @@ WRONG = {
     "06.time": [
         (embed_one_order, "the wrong way round"), (embed_interleaved, "take turns"),
         (embed_whole_division, "`/` and not `//`"), (embed_no_log, "a logarithm is missing"),
-        (embed_log10, "natural logarithm"), (embed_no_minus, "The minus"), (embed_by_dim, "it is h that i is divided by"),
-        (embed_no_shift, "`shift` is not used"), (embed_scaled, "t was made smaller"),
-        (embed_along_batch, "the place in the BATCH"),
+        (embed_log10, "natural logarithm"), (embed_no_minus, "The minus"),
+        (embed_by_dim, "it is h that i is divided by"), (embed_no_shift, "`shift` is not used"),
+        (embed_scaled, "t was made smaller"), (embed_along_batch, "the place in the BATCH"),
     ],
     "06.group_norm": [
-        (norm_unbiased, "divided by m - 1"), (norm_eps_outside, "beside the VARIANCE"), (norm_no_root, "It is its root"),
-        (norm_no_eps, "eps has been forgotten"), (norm_all_groups, "LayerNorm"), (norm_each_channel, "InstanceNorm"),
+        (norm_unbiased, "divided by m - 1"), (norm_eps_outside, "beside the VARIANCE"),
+        (norm_no_root, "It is its root"), (norm_no_eps, "eps has been forgotten"), (norm_all_groups, "LayerNorm"),
+        (norm_each_channel, "InstanceNorm"),
         (norm_over_batch, "BatchNorm"), (norm_group_size, "not of channels in a group"),
         (norm_columns, "one number per CHANNEL"),
     ],

@@ -13,16 +13,16 @@ from .lesson_04 import Slips, hint_for
 # 06.time
 
 ORDER = (
-    "The two halves are the wrong way round. `cosines_first` decides which comes first, so there are two cases to write; "
-    "at t = 0 every cosine is 1 and every sine 0."
+    "The two halves are the wrong way round. `cosines_first` decides which comes first, so there are two cases to "
+    "write; at t = 0 every cosine is 1 and every sine 0."
 )
 INTERLEAVED = (
-    "Here cosines and sines take turns, as in the formula of Vaswani et al. Asked for are two blocks: `torch.cat` of all "
-    "cosines and all sines, not a `stack`."
+    "Here cosines and sines take turns, as in the formula of Vaswani et al. Asked for are two blocks: `torch.cat` "
+    "of all cosines and all sines, not a `stack`."
 )
 ONE_CLOCK = (
-    "All hands turn at the same speed, so times 44 apart look alike (7 whole turns). The exponent has to be a fraction: "
-    "`/` and not `//`."
+    "All hands turn at the same speed, so times 44 apart look alike (7 whole turns). The exponent has to be a "
+    "fraction: `/` and not `//`."
 )
 NO_LOG = "exp(-10000 ...) is 0 from the second hand on. e to the power ln(10000) is 10000: a logarithm is missing."
 OTHER_LOG = "Another base: exp undoes the natural logarithm, `math.log(10000)`, and no log10 or log2."
@@ -30,10 +30,13 @@ UPWARDS = "The minus in the exponent is missing: each hand should be slower than
 BY_DIM = "There are h = dim / 2 hands, and it is h that i is divided by. This divides by dim, or by dim - shift."
 SHIFT = "`shift` is not used: the exponent is divided by h - shift."
 SHIFT_ADDED = "The shift is taken away from h, not added: with 1 the last hand turns with exactly 1/10000."
-SCALED = "t was made smaller first, to 0..1 perhaps. These hands are made for steps that are counted as whole numbers."
+SCALED = (
+    "t was made smaller first, to 0..1 perhaps. These hands are made for steps that are counted as whole "
+    "numbers."
+)
 BY_BATCH = (
-    "Cosine and sine were chosen by the place in the BATCH: the first axis is that of the times, the second that of the "
-    "hands. In a slice it is `[:, ...]`."
+    "Cosine and sine were chosen by the place in the BATCH: the first axis is that of the times, the second that "
+    "of the hands. In a slice it is `[:, ...]`."
 )
 SPEEDS = "Look at the hands one by one: what stands at t = 1 are the cosines and sines of the speeds themselves."
 
@@ -92,21 +95,24 @@ GROUPED = (
 ALONE = "Each channel was taken by itself: that is InstanceNorm. A group has c / groups channels, and ONE mean."
 BATCH = "The mean went over the batch, too: that is BatchNorm. Each picture is normalised by itself."
 COUNT = (
-    "`groups` is the number of groups, not of channels in a group. `reshape(b, groups, -1)` puts all of one group into one "
-    "row."
+    "`groups` is the number of groups, not of channels in a group. `reshape(b, groups, -1)` puts all of one group "
+    "into one row."
 )
-SPREAD = "Neighbours belong together: channels 0 and 1 before 2 and 3. Here each group takes every so-manieth channel."
+SPREAD = (
+    "Neighbours belong together: channels 0 and 1 before 2 and 3. Here each group takes every so-manieth "
+    "channel."
+)
 UNBIASED = (
-    "The variance is divided by m - 1 here, as `torch.var` and `std` do by default. In the formula it is a plain mean: "
-    "`correction=0`, or the mean of the squares."
+    "The variance is divided by m - 1 here, as `torch.var` and `std` do by default. In the formula it is a plain "
+    "mean: `correction=0`, or the mean of the squares."
 )
 OUTSIDE = "eps stands beside the VARIANCE, under the root, and not beside the standard deviation."
 NO_EPS = "eps has been forgotten: under the root it is variance + eps."
 NO_ROOT = "Divided by the variance. It is its root that has the size of the numbers themselves."
 NO_MEAN = "The mean is still in it: subtract it before you divide."
 COLUMNS = (
-    "weight and bias have one number per CHANNEL, but PyTorch lines shapes up from the right, and so (c,) meets the width. "
-    "Give them the shape (c, 1, 1)."
+    "weight and bias have one number per CHANNEL, but PyTorch lines shapes up from the right, and so (c,) meets "
+    "the width. Give them the shape (c, 1, 1)."
 )
 AFFINE = "After normalising, each channel is multiplied by its weight, and then its bias is added."
 MOMENTS = "Compare the mean and the variance of one group in what you return: 0 and nearly 1?"
@@ -163,6 +169,7 @@ EXERCISES = (
     Exercise("06.group_norm", (
         "Bring all numbers of a group into one row, normalise the rows, and go back to the shape of x.",
         "`y = x.reshape(b, groups, -1)`; then mean and variance along the last axis, with keepdim=True.",
-        "((y - mean) / (variance + eps).sqrt()).reshape(b, c, h, w), times weight[:, None, None], plus bias[:, None, None].",
+        "((y - mean) / (variance + eps).sqrt()).reshape(b, c, h, w), times weight[:, None, None], plus "
+        "bias[:, None, None].",
     ), (is_group_norm,)),
 )  # fmt: skip

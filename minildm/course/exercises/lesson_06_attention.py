@@ -11,37 +11,43 @@ from . import Exercise, Wrong, expect
 from .lesson_04 import Slips, hint_for, near
 
 SCALE = (
-    "The scores are not divided by anything. A sum of many products is large; divide by the root of how many numbers a "
-    "query has."
+    "The scores are not divided by anything. A sum of many products is large; divide by the root of how many "
+    "numbers a query has."
 )
 WHOLE_WIDTH = (
-    "Divided by the root of d. But each head sums over its own d / heads numbers only, and it is the root of THAT: after "
-    "cutting, `q.shape[-1]`."
+    "Divided by the root of d. But each head sums over its own d / heads numbers only, and it is the root of THAT: "
+    "after cutting, `q.shape[-1]`."
 )
-NO_ROOT = "Divided by the width itself; it is the ROOT of the width, as the sum of d independent products has variance d."
+NO_ROOT = (
+    "Divided by the width itself; it is the ROOT of the width, as the sum of d independent products has variance "
+    "d."
+)
 AXIS = (
-    "The weights add up to 1 over those who ASK. Each query shares out its attention over all keys: softmax along the last "
-    "axis of (n, m), which is that of the keys."
+    "The weights add up to 1 over those who ASK. Each query shares out its attention over all keys: softmax along "
+    "the last axis of (n, m), which is that of the keys."
 )
 OVER_HEADS = (
-    "The softmax runs over the heads (or the batch): where there is one of them every weight is 1. It belongs along the last "
-    "axis, that of the keys."
+    "The softmax runs over the heads (or the batch): where there is one of them every weight is 1. It belongs "
+    "along the last axis, that of the keys."
 )
 NO_SOFTMAX = "These weights are the bare scores; they have to be positive and add up to 1: a softmax."
 RESHAPED = (
-    "Tokens and heads are mixed up on the way IN: `reshape(b, heads, n, ...)` reads on in memory, and memory has all of one "
-    "token first. Cut the last axis, (b, n, heads, d/heads), and then `transpose(1, 2)`."
+    "Tokens and heads are mixed up on the way IN: `reshape(b, heads, n, ...)` reads on in memory, and memory has "
+    "all of one token first. Cut the last axis, (b, n, heads, d/heads), and then `transpose(1, 2)`."
 )
 MERGED = (
-    "Tokens and heads are mixed up on the way OUT: before the heads are put behind each other, `transpose(1, 2)` has to bring "
-    "the tokens to the front again."
+    "Tokens and heads are mixed up on the way OUT: before the heads are put behind each other, `transpose(1, 2)` "
+    "has to bring the tokens to the front again."
 )
-ONE_HEAD = "This is one head over all d numbers. Cut queries, keys and values into `heads` parts, each with its own softmax."
+ONE_HEAD = (
+    "This is one head over all d numbers. Cut queries, keys and values into `heads` parts, each with its own "
+    "softmax."
+)
 TAKING_TURNS = "Head 0 has the FIRST d / heads numbers, in one piece. Here each head takes every so-manieth."
 SUMMED = "Each head fills its own d / heads numbers of the answer; they are not added or averaged."
 OVERFLOW = (
-    "exp of a large score is infinite, and infinite over infinite is no number. `softmax` subtracts the largest score first; "
-    "use it, or do the same."
+    "exp of a large score is infinite, and infinite over infinite is no number. `softmax` subtracts the largest "
+    "score first; use it, or do the same."
 )
 NEIGHBOURS = "Compare with one head and two tokens, by hand: weights from the scores, then the average of the values."
 ALONE = "What comes out of one picture depends on another one of the batch."
@@ -68,7 +74,8 @@ def answers(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Slips]
     turns = [x.unflatten(-1, (-1, heads)).movedim(-1, 1) for x in (q, k, v)]
     slips = [
         (back(looked(*parts, scale=1.0)), SCALE), (back(looked(*parts, axis=-2)), AXIS),
-        (back(looked(*parts, scale=1 / wide)), NO_ROOT), (back(parts[0] @ parts[1].mT / math.sqrt(wide) @ parts[2]), NO_SOFTMAX),
+        (back(looked(*parts, scale=1 / wide)), NO_ROOT),
+        (back(parts[0] @ parts[1].mT / math.sqrt(wide) @ parts[2]), NO_SOFTMAX),
         (back(looked(*parts, axis=1)), OVER_HEADS),
     ]  # fmt: skip
     if heads > 1:
@@ -116,8 +123,8 @@ def holds_for_large_scores(fn: Callable) -> None:
 EXERCISES = (
     Exercise("06.attention", (
         "Give each head an axis of its own, in front of the tokens; a matrix product then treats each head by itself.",
-        "`x.unflatten(-1, (heads, -1)).transpose(1, 2)` makes (b, heads, n, d/heads) of (b, n, d). Then the formula, with "
-        "the width that q has now.",
+        "`x.unflatten(-1, (heads, -1)).transpose(1, 2)` makes (b, heads, n, d/heads) of (b, n, d). Then the "
+        "formula, with the width that q has now.",
         "scores = q @ k.mT / math.sqrt(q.shape[-1]); out = scores.softmax(-1) @ v; and back: "
         "out.transpose(1, 2).flatten(2).",
     ), (is_attention, does_not_mind_the_order, holds_for_large_scores)),

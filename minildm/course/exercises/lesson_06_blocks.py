@@ -22,7 +22,10 @@ MISSING = {
     "shortcut": "The shortcut is missing: where c_in is not c_out, a 1x1 convolution adapts x, bias included.",
     "shortcut bias": "The shortcut's 1x1 convolution has a bias as well.",
 }
-ALWAYS = "There is a shortcut here although c_in is c_out. x can then be added as it is, and no convolution is needed."
+ALWAYS = (
+    "There is a shortcut here although c_in is c_out. x can then be added as it is, and no convolution is "
+    "needed."
+)
 WIDE = "The shortcut is a 1x1 convolution: one pixel wide, so no factor 9."
 NORM_IN = "The FIRST norm stands before the first convolution, so it has c_in channels; the second has c_out."
 ONE_CONV = "There are two convolutions: from c_in to c_out, and from c_out to c_out."
@@ -105,8 +108,8 @@ def counts(fn: Callable) -> None:
 
 BEHIND = "Own maps first: `torch.cat([x, left], dim=1)`. Here the map that was left behind stands in front."
 LAST_FIRST = (
-    "A pile, no queue: the map that was left LAST is taken first. It has the size of what comes from the middle; `pop()` "
-    "without a number takes from the end."
+    "A pile, no queue: the map that was left LAST is taken first. It has the size of what comes from the middle; "
+    "`pop()` without a number takes from the end."
 )
 ADDED = "The two were added. They are to be concatenated, so that the block itself can choose what to take of each."
 CHANNELS = "Joined along another axis. The channels are axis 1 of (b, c, h, w): `dim=1`."
@@ -124,19 +127,22 @@ def mark(value: float) -> Callable[[Tensor], Tensor]:
     return lambda x: x + value
 
 
+def recorder(i: int, seen: list) -> Callable[[Tensor], Tensor]:
+    """A block on the way up that writes down what it is given, and goes on with the first two channels."""
+
+    def block(given: Tensor) -> Tensor:
+        seen.append((i, given))
+        return given[:, :2] + 0.1 * (i + 1)
+
+    return block
+
+
 def goes_through_the_u(fn: Callable) -> None:
     x = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0))
     for count in (1, 3):
-        seen = []
-
-        def up(i: int, seen: list = seen) -> Callable[[Tensor], Tensor]:
-            def block(joined: Tensor) -> Tensor:
-                seen.append((i, joined))
-                return joined[:, :2] + 0.1 * (i + 1)
-
-            return block
-
-        got = fn(x, [mark(2.0 ** (i + 1)) for i in range(count)], mark(0.5), [up(i) for i in range(count)])
+        seen: list[tuple[int, Tensor]] = []
+        up = [recorder(i, seen) for i in range(count)]
+        got = fn(x, [mark(2.0 ** (i + 1)) for i in range(count)], mark(0.5), up)
         maps = [x]
         for i in range(count):
             maps.append(maps[-1] + 2.0 ** (i + 1))
@@ -181,11 +187,11 @@ def skips_matter(fn: Callable) -> None:
 
 EXERCISES = (
     Exercise("06.count", (
-        "List the layers in the order of `forward`: norm, convolution, linear, norm, convolution, and perhaps the shortcut.",
-        "A 3x3 convolution from a to b channels has 9*a*b + b parameters and takes 2*9*a*b*side*side FLOPs; a linear layer has "
-        "a*b + b and takes 2*a*b; a norm of c channels has 2*c.",
-        "The convolutions are (c_in to c_out) and (c_out to c_out), the linear layer (time_dim to c_out), the norms have c_in "
-        "and c_out channels, and where c_in != c_out there is a 1x1 convolution: c_in*c_out + c_out.",
+        "List the layers in the order of `forward`: norm, convolution, linear, norm, convolution, maybe a shortcut.",
+        "A 3x3 convolution from a to b channels has 9*a*b + b parameters and takes 2*9*a*b*side*side FLOPs; a "
+        "linear layer has a*b + b and takes 2*a*b; a norm of c channels has 2*c.",
+        "The convolutions are (c_in to c_out) and (c_out to c_out), the linear layer (time_dim to c_out), the "
+        "norms have c_in and c_out channels, and where c_in != c_out there is a 1x1 convolution: c_in*c_out + c_out.",
     ), (counts,)),
     Exercise("06.skip", (
         "A list is a pile: `append` on the way down, `pop` on the way up.",
