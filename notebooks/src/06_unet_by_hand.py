@@ -17,9 +17,9 @@
 # trained or downloaded. Words in *slanted type* are explained where they come up, and again in the
 # [glossary](glossary.md).
 #
-# Lesson 05 wrote down the best denoiser there is, and it could only copy. So we want a *network* that denoises. Which one?
-# From the first diffusion models that drew well (2020) to Stable Diffusion XL (2023) the answer was always the same: a
-# **U-Net**. You will write it, all of it, in about a hundred lines.
+# Lesson 05 wrote down the best denoiser there is, and it could only copy. So we want a *network* that denoises. Which
+# one? From the first diffusion models that drew well (2020) to Stable Diffusion XL (2023) the answer was always the
+# same: a **U-Net**. You will write it, all of it, in about a hundred lines.
 
 # %% tags=["setup"]
 import math
@@ -48,9 +48,9 @@ def draw(*shape, seed=0, dtype=torch.float32):
 # %% [markdown]
 # ## The picture first
 #
-# A trained network came with this package. Here it looks at a noisy picture, and we look at what it makes of it on its
-# way. Between two blocks there is a stack of maps, one per *channel*; red, green and blue show the three directions in
-# which they vary most.
+# A trained network came with this package. Here it looks at a noisy picture, and we look at what it makes of it on
+# its way. Between two blocks there is a stack of maps, one per *channel*; red, green and blue show the three
+# directions in which they vary most.
 
 # %%
 pipe = weights.load("pixel")  # lesson 07 trains it; 3 levels, no words
@@ -101,18 +101,18 @@ for a, b, y in ((1, 7, 2.95), (2, 6, 2.4)):
     fig.add_artist(FancyArrowPatch((ends[a][1] + 0.01, y / 3.3), (ends[b][0] - 0.01, y / 3.3), arrowstyle="->",
                                    mutation_scale=14, linewidth=1.5, color="0.4"))  # fmt: skip
 fig.text(0.49, 3.02 / 3.3, "skip connections", ha="center", fontsize=11)
-show.figure(fig, f"From a noisy picture (left, t = {at}) to the guess of the clean one (right): down to small maps that are "
-            "many, and up again. The numbers are channels x height x width.")  # fmt: skip
+show.figure(fig, f"From a noisy picture (left, t = {at}) to the guess of the clean one (right): down to small "
+            "maps that are many, and up again. The numbers are channels x height x width.")  # fmt: skip
 
 # %% [markdown]
-# That shape gives the U-Net its name (Ronneberger et al. 2015, [arXiv 1505.04597](https://arxiv.org/abs/1505.04597), who
-# found cells in microscope pictures with it). At the bottom there are 8 x 8 places; each stands for a piece of the
-# picture, and knows what is in it. On the way up this is spread over the pixels again.
+# That shape gives the U-Net its name (Ronneberger et al. 2015, [arXiv 1505.04597](https://arxiv.org/abs/1505.04597),
+# who found cells in microscope pictures with it). At the bottom there are 8 x 8 places; each stands for a piece of
+# the picture, and knows what is in it. On the way up this is spread over the pixels again.
 #
 # ## What must a denoiser be able to do?
 #
-# 1. **Answer for each pixel.** What goes in has the shape of what comes out, and pixels must not be mixed up: the noise
-#    of pixel (7, 12) is wanted at (7, 12).
+# 1. **Answer for each pixel.** What goes in has the shape of what comes out, and pixels must not be mixed up: the
+#    noise of pixel (7, 12) is wanted at (7, 12).
 # 2. **Look near and far.** The colour of a pixel is told by its neighbours. Whether the thing is a star is told from
 #    afar. And the two ends of a square have to agree.
 # 3. **Know how noisy it is.** The same grey speck is noise in a clean picture and a good hint in a noisy one.
@@ -123,30 +123,30 @@ show.figure(fig, f"From a noisy picture (left, t = {at}) to the guess of the cle
 truths, told = (150, 400, 600), (20, 150, 400, 600, 800)
 rows = [[noisy(t)[0]] + [guess(shipped, noisy(t), s)[0] for s in told] for t in truths]
 fig = show.strip(rows, [f"t = {t}" for t in truths], columns=["x", *(f"told {s}" for s in told)])
-show.figure(fig, "Its guess of the clean picture, told the truth and lies. Told less noise, it leaves the rest in; told more, "
-            "it invents. Where row and column agree the guess is clean.")  # fmt: skip
+show.figure(fig, "Its guess of the clean picture, told the truth and lies. Told less noise, it leaves the rest in; "
+            "told more, it invents. Where row and column agree the guess is clean.")  # fmt: skip
 
 # %% [markdown]
 # It believes what it is told. So $t$ goes in as a second argument, and has to reach every block.
 #
 # ## Telling the time
 #
-# How do we give a network a number? As it is: one input that runs from 0 to 999? Then 500 and 501 are nearly the same to
-# it, and a layer of smooth functions has a hard time to do different things at both. The way out is old: **look at a
-# clock.** The hand for seconds tells close times apart and says nothing of the hour; the hand for hours does the
-# opposite. With many hands that turn at different speeds $\omega_i$ every $t$ has a face of its own. A hand is a point
-# on a circle, so two numbers:
+# How do we give a network a number? As it is: one input that runs from 0 to 999? Then 500 and 501 are nearly the same
+# to it, and a layer of smooth functions has a hard time to do different things at both. The way out is old: **look at
+# a clock.** The hand for seconds tells close times apart and says nothing of the hour; the hand for hours does the
+# opposite. With many hands that turn at different speeds $\omega_i$ every $t$ has a face of its own. A hand is a
+# point on a circle, so two numbers:
 #
 # $$\gamma(t) = \big(\cos \omega_0 t, \;\dots,\; \cos \omega_{h-1} t, \;\; \sin \omega_0 t, \;\dots,\;
 # \sin \omega_{h-1} t \big), \qquad \omega_i = 10000^{-i/h}$$
 #
 # (Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), appendix B, after Vaswani et al. 2017, [arXiv
-# 1706.03762](https://arxiv.org/abs/1706.03762), section 3.5.) The first hand turns once in 6.3 steps, the last not even
-# once in 10,000. Programs write $\omega_i = e^{-\ln(10000)\, i / h}$, which is the same.
+# 1706.03762](https://arxiv.org/abs/1706.03762), section 3.5.) The first hand turns once in 6.3 steps, the last not
+# even once in 10,000. Programs write $\omega_i = e^{-\ln(10000)\, i / h}$, which is the same.
 #
 # There is more in it than "all different". The product of two faces is $\sum_i \cos \omega_i t \cos \omega_i s + \sin
-# \omega_i t \sin \omega_i s$, and by the theorem of addition that is $\sum_i \cos \omega_i (t - s)$. **How alike two times
-# are depends only on how far apart they are.** Nobody had to learn that.
+# \omega_i t \sin \omega_i s$, and by the theorem of addition that is $\sum_i \cos \omega_i (t - s)$. **How alike two
+# times are depends only on how far apart they are.** Nobody had to learn that.
 
 # %%
 def my_embedding(t, dim):
@@ -158,7 +158,8 @@ check.same(my_embedding, layers.timestep_embedding)
 faces = my_embedding(torch.arange(1000), 32)
 speeds = torch.exp(-math.log(10000) * torch.arange(16) / 16)
 alike = faces @ faces.T  #                                                               (1000, 1000)
-check.agree("faces of 700 and 100, and the sum over cos(600 w)", alike[700, 100], (600 * speeds).cos().sum(), within=1e-3)
+by_theorem = (600 * speeds).cos().sum()
+check.agree("faces of 700 and 100, and the sum over cos(600 w)", alike[700, 100], by_theorem, within=1e-3)
 
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.4), width_ratios=(1.15, 1))
 axes[0].imshow(faces.T, aspect="auto", cmap="PuOr", interpolation="nearest")
@@ -169,8 +170,8 @@ for t in (250, 700):
     axes[1].plot(many[t] @ many.T / 128, linewidth=1.5, label=f"t = {t}")
 axes[1].set(xlabel="s", title="how alike the faces of s and t are (128 hands)", ylim=(0, 1.05))
 axes[1].legend(loc="upper center")
-show.figure(fig, "Left: 16 hands as 32 numbers, for every t; in each half the hands get slower downwards. Right: the same curve "
-            "around each t, only moved.")  # fmt: skip
+show.figure(fig, "Left: 16 hands as 32 numbers, for every t; in each half the hands get slower downwards. "
+            "Right: the same curve around each t, only moved.")  # fmt: skip
 
 # %% [markdown]
 # The face goes through two linear layers with a SiLU between ($\mathrm{SiLU}(a) = a \cdot \mathrm{sigmoid}(a)$, a
@@ -179,13 +180,14 @@ show.figure(fig, "Left: 16 hands as 32 numbers, for every t; in each half the ha
 # %% [markdown] tags=["exercise"]
 # ### 06.time: another school's clock
 #
-# Write your answer in place of the dots and run the cell. Its last line looks at what you wrote: a tick, or what is amiss
-# and on which input. `check.hint("06.time")` gives a hint, and a clearer one each time. Whatever you write, the notebook
-# runs on.
+# Write your answer in place of the dots and run the cell. Its last line looks at what you wrote: a tick, or what is
+# amiss and on which input. `check.hint("06.time")` gives a hint, and a clearer one each time. Whatever you write, the
+# notebook runs on.
 #
 # You want to load weights of somebody else, and his clock is another one: in the program of Ho et al. the sines stand
-# first, and $i$ is divided not by $h$ but by $h - 1$, so that the last hand turns with exactly 1/10000. Write `embed(t, dim,
-# cosines_first, shift)` for all such clocks: `t` is (b,), the answer (b, dim), with $h$ = dim/2 hands and
+# first, and $i$ is divided not by $h$ but by $h - 1$, so that the last hand turns with exactly 1/10000. Write
+# `embed(t, dim, cosines_first, shift)` for all such clocks: `t` is (b,), the answer (b, dim), with $h$ = dim/2 hands
+# and
 #
 # $$\omega_i = e^{-\ln(10000)\; i / (h - \mathrm{shift})}, \qquad i = 0, \dots, h - 1,$$
 #
@@ -205,10 +207,10 @@ def embed(t, dim, cosines_first, shift):
 check.exercise("06.time", embed)
 
 # %% [markdown] tags=["solution"]
-# `t[:, None]` makes a column of the times, and a column times a row is a table: each time with each speed. The swapped
-# halves are a real fault that real pictures suffered from ([flashinfer
-# #3819](https://github.com/flashinfer-ai/flashinfer/pull/3819)): everything stays sharp, only the picture no longer obeys.
-# Nothing in the file of weights says which clock they were trained with.
+# `t[:, None]` makes a column of the times, and a column times a row is a table: each time with each speed. The
+# swapped halves are a real fault that real pictures suffered from ([flashinfer
+# #3819](https://github.com/flashinfer-ai/flashinfer/pull/3819)): everything stays sharp, only the picture no longer
+# obeys. Nothing in the file of weights says which clock they were trained with.
 
 # %% [markdown]
 # ## A convolution is a matrix product
@@ -216,7 +218,8 @@ check.exercise("06.time", embed)
 # The work is done by convolutions: each output pixel is a weighted sum over a window of 3 x 3 input pixels in all
 # channels, and **the weights are the same everywhere**. Cut out all windows, lay each one down as a column, and it is
 # one matrix product. Now we can count. The matrix has $9\, c_\text{in}\, c_\text{out}$ numbers, and there are
-# $c_\text{out}$ biases. Each of the $h w$ columns costs a multiplication and an addition for each number of the matrix:
+# $c_\text{out}$ biases. Each of the $h w$ columns costs a multiplication and an addition for each number of the
+# matrix:
 #
 # $$\text{parameters} = 9\, c_\text{in}\, c_\text{out} + c_\text{out}, \qquad
 # \text{FLOPs} = 2 \cdot 9\, c_\text{in}\, c_\text{out} \cdot h w .$$
@@ -224,10 +227,10 @@ check.exercise("06.time", embed)
 # (*FLOPs* are floating point operations. Beware: some count a multiplication with its addition as one, a *MAC*, and
 # have half of our numbers. Biases and everything that is not a product are left out by custom.)
 #
-# How far does it see? The *receptive field* of an output pixel is what it depends on, and a gradient tells: **ask which
-# input pixels the output moves with.** One layer sees 3 x 3, and each further layer one pixel more on every side: $1 + 2n$
-# after $n$ layers. To see 32 pixels across takes 16 layers. But halve the picture after each layer, and the next one's
-# pixels are twice as far apart: $1 + 2\,(1 + 2 + 4 + \dots) = 2^{n+1} - 1$. Five layers.
+# How far does it see? The *receptive field* of an output pixel is what it depends on, and a gradient tells: **ask
+# which input pixels the output moves with.** One layer sees 3 x 3, and each further layer one pixel more on every
+# side: $1 + 2n$ after $n$ layers. To see 32 pixels across takes 16 layers. But halve the picture after each layer,
+# and the next one's pixels are twice as far apart: $1 + 2\,(1 + 2 + 4 + \dots) = 2^{n+1} - 1$. Five layers.
 
 # %%
 def my_conv(x, weight, bias):
@@ -264,27 +267,28 @@ for row, halve in zip(axes, (False, True), strict=True):
         ax.spines[:].set_visible(False)
 for ax, name in zip(axes[:, 0], ("same size", "halved each time"), strict=True):
     ax.set_ylabel(name)
-show.figure(fig, "The pixels, of 65 x 65, that the middle one depends on, found by gradient. The numbers are the formulas'.")
+show.figure(fig, "The pixels, of 65 x 65, that the middle one depends on, by gradient. The numbers are the formulas'.")
 print(f"5 layers of the same size: {reach(5, False).sum(0)[29:36].sum():.0%} of the gradient within 7 columns of 11")
 
 # %% [markdown]
-# That is why the network goes *down*: on small maps far is near, and a layer costs a quarter. And see how faint the border is:
-# a field that is 11 wide on paper is about 7 wide in truth, and the longer the stack, the worse (Luo et al. 2016, [arXiv
-# 1701.04128](https://arxiv.org/abs/1701.04128), show that it grows like the *root* of the depth). Keep that in mind.
+# That is why the network goes *down*: on small maps far is near, and a layer costs a quarter. And see how faint the
+# border is: a field that is 11 wide on paper is about 7 wide in truth, and the longer the stack, the worse (Luo et
+# al. 2016, [arXiv 1701.04128](https://arxiv.org/abs/1701.04128), show that it grows like the *root* of the depth).
+# Keep that in mind.
 #
 # ## Keeping the numbers in order
 #
 # Behind each layer numbers grow or shrink a little, and after fifty layers "a little" is a factor of a thousand. So
-# they are brought back to mean 0 and variance 1. Over which numbers the mean is taken has a name each. The U-Net takes
-# **GroupNorm**: of *one* picture, a *group* of neighbouring channels, all places:
+# they are brought back to mean 0 and variance 1. Over which numbers the mean is taken has a name each. The U-Net
+# takes **GroupNorm**: of *one* picture, a *group* of neighbouring channels, all places:
 #
 # $$y = \gamma_c\, \frac{x - \mu}{\sqrt{v + \varepsilon}} + \beta_c, \qquad
 # \mu = \frac1m \sum_{i \in \text{group}} x_i, \qquad v = \frac1m \sum_{i \in \text{group}} (x_i - \mu)^2$$
 #
-# (Wu & He 2018, [arXiv 1803.08494](https://arxiv.org/abs/1803.08494).) $\gamma$ and $\beta$ are learned, one of each per
-# channel, and $\varepsilon$ is a small number against dividing by 0. Why not BatchNorm, as everywhere else at that time?
-# In a training batch each picture has another $t$, and a nearly clean picture should not be judged by its noisy
-# neighbours. And when we sample there is one picture, or four.
+# (Wu & He 2018, [arXiv 1803.08494](https://arxiv.org/abs/1803.08494).) $\gamma$ and $\beta$ are learned, one of each
+# per channel, and $\varepsilon$ is a small number against dividing by 0. Why not BatchNorm, as everywhere else at
+# that time? In a training batch each picture has another $t$, and a nearly clean picture should not be judged by its
+# noisy neighbours. And when we sample there is one picture, or four.
 
 # %%
 x = 3 + 5 * draw(2, 8, 16, 16, seed=3)
@@ -305,14 +309,14 @@ for ax, (name, (pictures, channels)) in zip(axes, kinds.items(), strict=True):
     ax.set(xlim=(0, 6), ylim=(0, 4), xticks=[], yticks=[], aspect="equal", title=name, xlabel="channels")
     ax.spines[:].set_visible(False)
 axes[0].set_ylabel("pictures")
-show.figure(fig, "Dark: what is brought to mean 0 and variance 1 together. Each square is a whole map, height times width.")
+show.figure(fig, "Dark: what is brought to mean 0 and variance 1 together. Each square is a whole map.")
 
 # %% [markdown] tags=["exercise"]
 # ### 06.group_norm: the formula above
 #
-# Write `group_norm(x, groups, weight, bias, eps)` without PyTorch's own: `x` is (b, c, h, w), its c channels are cut into
-# `groups` groups of neighbours, and `weight` and `bias`, (c,), are $\gamma$ and $\beta$. The check uses a large `eps`, too,
-# and pictures that are as wide as they have channels.
+# Write `group_norm(x, groups, weight, bias, eps)` without PyTorch's own: `x` is (b, c, h, w), its c channels are cut
+# into `groups` groups of neighbours, and `weight` and `bias`, (c,), are $\gamma$ and $\beta$. The check uses a large
+# `eps`, too, and pictures that are as wide as they have channels.
 
 # %% tags=["exercise"]
 def group_norm(x, groups, weight, bias, eps):
@@ -330,25 +334,26 @@ check.exercise("06.group_norm", group_norm)
 
 # %% [markdown] tags=["solution"]
 # Neighbouring channels lie one behind the other in memory, so one `reshape` collects a whole group. `torch.var` would
-# divide by $m - 1$ by default, which is another number ([pytorch #22617](https://github.com/pytorch/pytorch/issues/22617):
-# somebody was sure that GroupNorm was wrong). Where $\varepsilon$ stands has been argued over, too ([group_normalization
+# divide by $m - 1$ by default, which is another number ([pytorch
+# #22617](https://github.com/pytorch/pytorch/issues/22617): somebody was sure that GroupNorm was wrong). Where
+# $\varepsilon$ stands has been argued over, too ([group_normalization
 # #1](https://github.com/taokong/group_normalization/issues/1)): "equivalent" it is not, as the check shows.
 
 # %% [markdown]
 # ## A block that may do nothing
 #
-# Now the brick of which the house is built. Two convolutions, each after a norm and a SiLU; in between the time is added,
-# one number per channel; and around all a *shortcut*:
+# Now the brick of which the house is built. Two convolutions, each after a norm and a SiLU; in between the time is
+# added, one number per channel; and around all a *shortcut*:
 #
 # $$\text{block}(x, t) = x + F(x, t)$$
 #
-# (He et al. 2016, [arXiv 1512.03385](https://arxiv.org/abs/1512.03385); with the time, Ho et al. 2020, appendix B.) Why
-# the shortcut? A stack of layers finds it hard to learn to leave things as they are. With $x +$ in front, doing nothing is
-# $F = 0$, and the gradient of the last block reaches the first one straight through all the $+$. Where the number of
-# channels changes, $x$ cannot be added, and a 1 x 1 convolution adapts it.
+# (He et al. 2016, [arXiv 1512.03385](https://arxiv.org/abs/1512.03385); with the time, Ho et al. 2020, appendix B.)
+# Why the shortcut? A stack of layers finds it hard to learn to leave things as they are. With $x +$ in front, doing
+# nothing is $F = 0$, and the gradient of the last block reaches the first one straight through all the $+$. Where the
+# number of channels changes, $x$ cannot be added, and a 1 x 1 convolution adapts it.
 #
-# The names of the parts are not our choice. They are the names in the published files of weights, and so our class will
-# be able to load them.
+# The names of the parts are not our choice. They are the names in the published files of weights, and so our class
+# will be able to load them.
 
 # %%
 class MyResnet(nn.Module):
@@ -414,8 +419,8 @@ show.figure(fig, "Eight blocks learn to change nothing. Without shortcuts they h
 #
 # Without building it: how many parameters has the block above, and how many FLOPs does it take for one picture? Write
 # `count(c_in, c_out, time_dim, side)` for maps of `side` by `side` pixels, and return the two numbers, `(parameters,
-# flops)`. Count as above: convolutions and linear layers have a bias, a norm has $\gamma$ and $\beta$ per channel; of FLOPs
-# only the products count, two for each number of a matrix. The time is one vector for the whole picture.
+# flops)`. Count as above: convolutions and linear layers have a bias, a norm has $\gamma$ and $\beta$ per channel; of
+# FLOPs only the products count, two for each number of a matrix. The time is one vector for the whole picture.
 
 # %% tags=["exercise"]
 def count(c_in, c_out, time_dim, side):
@@ -434,31 +439,31 @@ def count(c_in, c_out, time_dim, side):
 check.exercise("06.count", count)
 
 # %% [markdown] tags=["solution"]
-# The check builds the block and counts its numbers, and runs it under PyTorch's own counter. The shortcut is the part that
-# is forgotten: it is there only if the number of channels changes. Twice as many channels are four times the price; twice
-# the side, too.
+# The check builds the block, counts its numbers, and counts the products of each layer while it runs. The shortcut is
+# the part that is forgotten: it is there only if the number of channels changes. Twice as many channels are four
+# times the price; twice the side, too.
 
 # %% [markdown]
 # ## Down, up, and across
 #
-# **Down** is a convolution with stride 2, which calculates every second pixel only. **Up** repeats each pixel 2 x 2 times
-# and smooths that by a convolution. And now the trouble: what went down to 8 x 8 has forgotten where exactly it was. But
-# the answer is wanted *for each pixel*.
+# **Down** is a convolution with stride 2, which calculates every second pixel only. **Up** repeats each pixel 2 x 2
+# times and smooths that by a convolution. And now the trouble: what went down to 8 x 8 has forgotten where exactly it
+# was. But the answer is wanted *for each pixel*.
 #
-# So the way down leaves every map behind, on a pile. The way up takes them from the top of the pile, **last one first**,
-# and *concatenates*: puts it behind its own channels. These are the *skip connections*, the bars across the U. Its own
-# maps say what it is, the skip says where.
+# So the way down leaves every map behind, on a pile. The way up takes them from the top of the pile, **last one
+# first**, and *concatenates*: puts it behind its own channels. These are the *skip connections*, the bars across the
+# U. Its own maps say what it is, the skip says where.
 
 # %% [markdown] tags=["exercise"]
 # ### 06.skip: the way through a U
 #
 # Write `through(x, down, middle, up)`:
-# - `down` is a list of functions; each is given the map of the one before, the first one `x`, and **what it returns is
-#   left behind**;
+# - `down` is a list of functions; each is given the map of the one before, the first one `x`, and **what it returns
+#   is left behind**;
 # - `middle` is one function;
-# - `up` is a list of functions, as many as in `down`, in the order in which they are called. Each is given one tensor: what
-#   has come up so far, and behind it, along the channels of (b, c, h, w), the map that was left behind last and is not
-#   used yet.
+# - `up` is a list of functions, as many as in `down`, in the order in which they are called. Each is given one
+#   tensor: what has come up so far, and behind it, along the channels of (b, c, h, w), the map that was left behind
+#   last and is not used yet.
 #
 # Return what the last one returns.
 
@@ -479,18 +484,19 @@ def through(x, down, middle, up):
 check.exercise("06.skip", through)
 
 # %% [markdown] tags=["solution"]
-# `append` and `pop` are a pile: last in, first out. Popping from `up` itself, or reversing `down` in place, would spoil the
-# caller's lists. Which comes first in the concatenation is a matter of custom, and yet nothing may be changed about it:
-# weights that were trained for "own maps first" make nonsense of the other order, and no shape tells.
+# `append` and `pop` are a pile: last in, first out. Popping from `up` itself, or reversing `down` in place, would
+# spoil the caller's lists. Which comes first in the concatenation is a matter of custom, and yet nothing may be
+# changed about it: weights that were trained for "own maps first" make nonsense of the other order, and no shape
+# tells.
 
 # %% [markdown]
 # ## Attention: everybody asks everybody
 #
-# The two ends of a square have to agree, and convolutions pass a message on from neighbour to neighbour. *Attention* is
-# the direct line. Take the 64 places of an 8 x 8 map as 64 *tokens*, vectors of $d$ numbers. Each sends out a question,
-# the *query* $q$; each holds up a sign, the *key* $k$; and each has something to tell, the *value* $v$. All three come
-# from its vector by three matrices. How well a sign answers a question is measured by $q \cdot k$, and what a place
-# learns is the average of all values, weighted by that:
+# The two ends of a square have to agree, and convolutions pass a message on from neighbour to neighbour. *Attention*
+# is the direct line. Take the 64 places of an 8 x 8 map as 64 *tokens*, vectors of $d$ numbers. Each sends out a
+# question, the *query* $q$; each holds up a sign, the *key* $k$; and each has something to tell, the *value* $v$. All
+# three come from its vector by three matrices. How well a sign answers a question is measured by $q \cdot k$, and
+# what a place learns is the average of all values, weighted by that:
 #
 # $$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\Big( \frac{Q K^\top}{\sqrt d} \Big)\, V$$
 #
@@ -539,23 +545,24 @@ axes[1].legend(loc="lower right", bbox_to_anchor=(1, 0.15))
 show.figure(fig, "Why the root of d. Without it wide tokens look at one other token only, before anything is learned.")
 
 # %% [markdown]
-# The $\sqrt d$ is again the rule of lesson 04: $q \cdot k$ is a sum of $d$ products that know nothing of each other, each of
-# variance 1, so it has variance $d$ (Vaswani et al. 2017, section 3.2.1). Divided by the root it has variance 1 for any $d$.
-# Without, softmax gets numbers like $\pm 30$, picks one token and stops learning, since its slope there is 0.
+# The $\sqrt d$ is again the rule of lesson 04: $q \cdot k$ is a sum of $d$ products that know nothing of each other,
+# each of variance 1, so it has variance $d$ (Vaswani et al. 2017, section 3.2.1). Divided by the root it has variance
+# 1 for any $d$. Without, softmax gets numbers like $\pm 30$, picks one token and stops learning, since its slope
+# there is 0.
 #
-# The line "tokens mixed" is worth a thought. Mix up the tokens, and the answers come mixed up in the same way: attention is
-# *permutation-equivariant*. It has no idea who is whose neighbour. In a U-Net it need not: the convolutions around it have
-# told the tokens where they are (they know the border by its zeros).
+# The line "tokens mixed" is worth a thought. Mix up the tokens, and the answers come mixed up in the same way:
+# attention is *permutation-equivariant*. It has no idea who is whose neighbour. In a U-Net it need not: the
+# convolutions around it have told the tokens where they are (they know the border by its zeros).
 #
-# One question per place is little. So the $d$ numbers are cut into *heads* of equal width, each has its own attention, and
-# the answers are put together again (Vaswani et al. 2017, section 3.2.2).
+# One question per place is little. So the $d$ numbers are cut into *heads* of equal width, each has its own
+# attention, and the answers are put together again (Vaswani et al. 2017, section 3.2.2).
 
 # %% [markdown] tags=["exercise"]
 # ### 06.attention: several heads
 #
-# Write `attention(q, k, v, heads)` with several heads, without PyTorch's own: `q` is (b, n, d), `k` and `v` are (b, m, d).
-# Head 0 has the first d / heads numbers of each token, head 1 the next, and so on; each head does what is written above
-# with *its* numbers. Return (b, n, d), the heads' answers in the same order.
+# Write `attention(q, k, v, heads)` with several heads, without PyTorch's own: `q` is (b, n, d), `k` and `v` are (b,
+# m, d). Head 0 has the first d / heads numbers of each token, head 1 the next, and so on; each head does what is
+# written above with *its* numbers. Return (b, n, d), the heads' answers in the same order.
 
 # %% tags=["exercise"]
 def attention(q, k, v, heads):
@@ -570,16 +577,17 @@ def attention(q, k, v, heads):
 check.exercise("06.attention", attention)
 
 # %% [markdown] tags=["solution"]
-# `unflatten` cuts the last axis in two, `transpose` brings the heads to the front, where a matrix product leaves them alone;
-# and at the end the way back. The transposes are what goes wrong. `reshape(b, heads, n, -1)` in one go has the right shape
-# and mixes up tokens, and many published programs had it ([transformer-from-scratch
-# #6](https://github.com/jsbaan/transformer-from-scratch/pull/6)). The root is of a *head's* width, since that is what is
-# summed over ([vit-pytorch #65](https://github.com/lucidrains/vit-pytorch/issues/65)).
+# `unflatten` cuts the last axis in two, `transpose` brings the heads to the front, where a matrix product leaves them
+# alone; and at the end the way back. The transposes are what goes wrong. `reshape(b, heads, n, -1)` in one go has the
+# right shape and mixes up tokens, and many published programs had it ([transformer-from-scratch
+# #6](https://github.com/jsbaan/transformer-from-scratch/pull/6)). The root is of a *head's* width, since that is what
+# is summed over ([vit-pytorch #65](https://github.com/lucidrains/vit-pytorch/issues/65)).
 
 # %% [markdown]
-# Now as a layer, with its three matrices, and one more at the end. With a second argument the questions come from the picture
-# and the signs and values from elsewhere, from the words of a prompt: **cross-attention** (Rombach et al. 2022, [arXiv
-# 2112.10752](https://arxiv.org/abs/2112.10752), section 3.3). Nothing else changes; lesson 11 goes on from there.
+# Now as a layer, with its three matrices, and one more at the end. With a second argument the questions come from the
+# picture and the signs and values from elsewhere, from the words of a prompt: **cross-attention** (Rombach et al.
+# 2022, [arXiv 2112.10752](https://arxiv.org/abs/2112.10752), section 3.3). Nothing else changes; lesson 11 goes on
+# from there.
 
 # %%
 class MyAttention(nn.Module):
@@ -604,13 +612,14 @@ check.same(MyAttention, layers.Attention)
 # %% [markdown]
 # ## All of it
 #
-# Attention alone is not enough either; it comes in a *transformer block*: self-attention, cross-attention if there are
-# words, then a small network for each token by itself. Each has a norm before it and a shortcut around it: the idea of
-# "doing nothing is easy" again. The small network has a gate, one half of its numbers switching the other (GEGLU, Shazeer
-# 2020, [arXiv 2002.05202](https://arxiv.org/abs/2002.05202), eq. 5).
+# Attention alone is not enough either; it comes in a *transformer block*: self-attention, cross-attention if there
+# are words, then a small network for each token by itself. Each has a norm before it and a shortcut around it: the
+# idea of "doing nothing is easy" again. The small network has a gate, one half of its numbers switching the other
+# (GEGLU, Shazeer 2020, [arXiv 2002.05202](https://arxiv.org/abs/2002.05202), eq. 5).
 #
-# And then the U. Read `forward` of `MyUNet` slowly, there is nothing in it that you have not met. `left` is the pile of the
-# exercise. Note how `__init__` finds out how many channels come in on the way up: it keeps a pile of numbers in the same way.
+# And then the U. Read `forward` of `MyUNet` slowly, there is nothing in it that you have not met. `left` is the pile
+# of the exercise. Note how `__init__` finds out how many channels come in on the way up: it keeps a pile of numbers
+# in the same way.
 
 # %%
 class MyTransformer(nn.Module):
@@ -716,10 +725,11 @@ class MyUNet(nn.Module):
 check.same(MyUNet, unet.UNet)
 
 # %% [markdown]
-# That is the U-Net of this library, and of Stable Diffusion 1 and 2. Not "like" it: **it loads their weights.** Twice we try
-# it on models that came with the package, the one with pixels and the one with words and latents (`shapes`, of lessons 00
-# and 12). For Stable Diffusion 1.5 itself, 3.4 GB that we do not download, we build our network on the device `meta`, where
-# tensors have a shape and no numbers, and compare all names and shapes. (Lesson 16 loads the numbers.)
+# That is the U-Net of this library, and of Stable Diffusion 1 and 2. Not "like" it: **it loads their weights.** Twice
+# we try it on models that came with the package, the one with pixels and the one with words and latents (`shapes`, of
+# lessons 00 and 12). For Stable Diffusion 1.5 itself, 3.4 GB that we do not download, we build our network on the
+# device `meta`, where tensors have a shape and no numbers, and compare all names and shapes. (Lesson 16 loads the
+# numbers.)
 
 # %%
 mine = MyUNet(shipped.config).eval()
@@ -731,7 +741,8 @@ with torch.no_grad():
     x, t = noisy(at), torch.tensor([float(at)])
     check.agree("pixel model, mine and the library's", mine(x, t), shipped(x, t))
     z, context = draw(1, 4, 8, 8, seed=1), words.text(["a small red circle on white"])
-    check.agree("model with words, mine and the library's", telling(z, t, context), words.unet(z, t, context), within=1e-4)
+    theirs = words.unet(z, t, context)
+    check.agree("model with words, mine and the library's", telling(z, t, context), theirs, within=1e-4)
 SD = UNetConfig()  # the defaults are Stable Diffusion 1.5
 with torch.device("meta"):
     pair = [{name: tuple(p.shape) for name, p in kind(SD).state_dict().items()} for kind in (MyUNet, unet.UNet)]
@@ -743,9 +754,9 @@ for name in [*pair[0]][100:400:120]:
 # %% [markdown]
 # ## The ladder
 #
-# Here is what you have built, as a drawing. Each box is a map behind one block, **as high as the map is and as wide as it
-# has channels**. Left the network of lesson 07, right Stable Diffusion's: the same drawing, other numbers. Follow one arrow
-# with your finger, then the pile: the maps that are left first are used last.
+# Here is what you have built, as a drawing. Each box is a map behind one block, **as high as the map is and as wide
+# as it has channels**. Left the network of lesson 07, right Stable Diffusion's: the same drawing, other numbers.
+# Follow one arrow with your finger, then the pile: the maps that are left first are used last.
 
 # %%
 HUE = {"as it comes in": "0.72", "residual block": show.PALETTE["blue"],
@@ -794,16 +805,17 @@ for ax, config, side, name in ((axes[0], shipped.config, 32, "lesson 07"), (axes
     ladder(ax, config, side)
     ax.set_title(name, loc="center")
 fig.legend([Rectangle((0, 0), 1, 1, color=hue) for hue in HUE.values()], HUE, loc="outside lower center", ncols=3)
-show.figure(fig, "Two ladders. Behind the lowest level is the middle. Arrows are the skip connections. In Stable Diffusion all "
-            "levels but the lowest have attention, to the picture itself and to the words.")  # fmt: skip
+show.figure(fig, "Two ladders. Behind the lowest level is the middle. Arrows are the skip connections. In Stable "
+            "Diffusion all levels but the lowest have attention, to the picture itself and to the words.")  # fmt: skip
 
 # %% [markdown]
 # ## Where does it look?
 #
-# By formula every output pixel of these networks depends on every input pixel. By gradient we can ask how much. Take one
-# pixel inside the blue cross and follow it through the blocks of the trained network: which input pixels does the map at
-# that place move with, behind each block? And *through what*? We hold two things still in turn: the attention (its answers
-# are replaced by 0) and the statistics of GroupNorm (mean and variance count as constants when the gradient is taken).
+# By formula every output pixel of these networks depends on every input pixel. By gradient we can ask how much. Take
+# one pixel inside the blue cross and follow it through the blocks of the trained network: which input pixels does the
+# map at that place move with, behind each block? And *through what*? We hold two things still in turn: the attention
+# (its answers are replaced by 0) and the statistics of GroupNorm (mean and variance count as constants when the
+# gradient is taken).
 
 # %%
 def held(layer, given, out):
@@ -854,18 +866,19 @@ for row, (name, (attention, norms)) in zip(axes, ways.items(), strict=True):
         ax.spines[:].set_visible(False)
         if ax in axes[0]:
             ax.set_title(stop, fontsize=10, loc="center")
-    print(f"{name:17} of the answer's gradient {field[away > 100].sum() / field.sum():4.0%} lies more than 10 pixels away")
+    far = field[away > 100].sum() / field.sum()
+    print(f"{name:13} of the answer's gradient {far:4.0%} lies more than 10 pixels away")
     row[0].set_ylabel(name, fontsize=10)
-show.figure(fig, "From left to right through the network: what one pixel of the cross depends on at t = 500. Yellow: most; each "
-            "shade darker is a factor; black: less than 1/10,000 of that.")  # fmt: skip
+show.figure(fig, "From left to right through the network: what one pixel of the cross depends on at t = 500. "
+            "Yellow: most; each shade darker is a factor; black: less than 1/10,000 of that.")  # fmt: skip
 
 # %% [markdown]
-# Read the columns. The field grows by a few pixels a block while the maps are large, and in leaps when they are small: in the
-# middle the convolutions alone have reached nearly everything, but unevenly, and the far corners stay dark. The *first
-# attention* opens the whole picture at once, and behind the later ones (up, 8 px) you see whom it asked: the circle, the other
-# thing in the picture. The last row has a surprise. With GroupNorm everything depends on everything **from the first block
-# on**: faintly, but from so many pixels that it adds up to more than a quarter. A mean over all places is a message to all
-# places. Few people think of it when they say that a convolution is local.
+# Read the columns. The field grows by a few pixels a block while the maps are large, and in leaps when they are
+# small: in the middle the convolutions alone have reached nearly everything, but unevenly, and the far corners stay
+# dark. The *first attention* opens the whole picture at once, and behind the later ones (up, 8 px) you see whom it
+# asked: the circle, the other thing in the picture. The last row has a surprise. With GroupNorm everything depends on
+# everything **from the first block on**: faintly, but from so many pixels that it adds up to more than a quarter. A
+# mean over all places is a message to all places. Few people think of it when they say that a convolution is local.
 #
 # What do the skips carry? Cut them, by putting zeros where they come in, and ask for the guess.
 
@@ -896,18 +909,19 @@ show.figure(show.strip(rows, ["t = 200", "t = 500"], columns=["x", *choices]),
             "The trained network's guess, with some of its skips cut.")  # fmt: skip
 
 # %% [markdown]
-# Cut at the bottom, nothing happens to the eye: what comes up knows it anyway. Cut in the middle, shapes lose their insides.
-# Cut at the top, **the noise stays in the picture**. To take noise away one has to know it pixel by pixel, and that knowledge lives at the full size alone. (A fair
-# warning: this network was trained *with* its skips. One that was trained without would have learned to do better than this.)
+# Cut at the bottom, nothing happens to the eye: what comes up knows it anyway. Cut in the middle, shapes lose their
+# insides. Cut at the top, **the noise stays in the picture**. To take noise away one has to know it pixel by pixel,
+# and that knowledge lives at the full size alone. (A fair warning: this network was trained *with* its skips. One
+# that was trained without would have learned to do better than this.)
 #
 # ## Who looks at whom
 #
-# The weights of attention can be seen. Here is the first one of our network, on its way down at 8 x 8: for three places that
-# ask, what each of its four heads answers.
+# The weights of attention can be seen. Here is the first one of our network, on its way down at 8 x 8: for three
+# places that ask, what each of its four heads answers.
 
 # %%
-PARTS = {"on the way down": mine.down_blocks[2], "in the middle": mine.mid_block, "first on the way up": mine.up_blocks[0],
-         "second on the way up": mine.up_blocks[0]}  # fmt: skip
+PARTS = {"on the way down": mine.down_blocks[2], "in the middle": mine.mid_block,
+         "first on the way up": mine.up_blocks[0], "second on the way up": mine.up_blocks[0]}  # fmt: skip
 TIMES = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]
 LOOKS = {}  # (part, t) -> (4 heads, 64 who ask, 64 who are asked)
 for t in TIMES:
@@ -934,19 +948,19 @@ for row, place in zip(axes, ((3, 2), (5, 5), (1, 5)), strict=True):
     asking(row, "on the way down", 300, *place)
 for ax, name in zip(axes[0], ("who asks", *(f"head {i}" for i in range(4))), strict=True):
     ax.set_title(name, loc="center")
-show.figure(fig, "The frame asks: a place in the circle, in the cross, in the background. Bright: where that head looks (each map "
-            "in its own scale). t = 300.")  # fmt: skip
+show.figure(fig, "The frame asks: a place in the circle, in the cross, in the background. Bright: where that head "
+            "looks (each map in its own scale). t = 300.")  # fmt: skip
 
 # %% [markdown]
-# Nobody told it what a thing is. Yet heads 2 and 3 look at the cross, whoever asks, and only the cross itself looks elsewhere:
-# at the background and the circle. Of all things that helped to guess the noise. Beware of reading too much into such pictures: a weight says where a value came from, and
-# nothing of what that value says.
+# Nobody told it what a thing is. Yet heads 2 and 3 look at the cross when the circle or the background asks, and away
+# from it when the cross does. It must have helped to guess the noise. Beware of reading too much into such pictures:
+# a weight says where a value came from, and nothing of what that value says.
 #
 # ## Play: choose a place, see where it looks
 #
-# Drag the ring (or move it by the arrow keys), change the layer and the noise. Things to look for: a head that always looks at
-# the same spot, whoever asks; a head that looks at neighbours; what the background does; and what becomes of it all when
-# there is nothing but noise.
+# Drag the ring (or move it by the arrow keys), change the layer and the noise. Things to look for: a head that always
+# looks at the same spot, whoever asks; a head that looks at neighbours; what the background does; and what becomes of
+# it all when there is nothing but noise.
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
 BOX = (0.005, 0.01, 0.45, 0.88)  # of the picture, in the figure
@@ -969,19 +983,20 @@ def where(place, layer, t):
 looking = widgets.explorer(
     where, place=widgets.points([(0.3, 0.55)], ["the place that asks"], BOX), layer=[*PARTS], t=(0, 900, 100, 300)
 )
-widgets.show(looking, "Left the noisy picture, with the place that asks. Right where each of the four heads looks from there, and "
-             "how much of its attention the brightest place gets.")  # fmt: skip
+widgets.show(looking, "Left the noisy picture, with the place that asks. Right where each of the four heads looks from "
+             "there, and how much of its attention the brightest place gets.")  # fmt: skip
 
 # %% [markdown]
 # ## How large, how dear?
 #
-# Now the whole network by formula, with nothing but the rules from above. A linear layer has $d_\text{in} d_\text{out}$
-# numbers and as many products for each token. Attention has four of them, and between them no parameter at all, but two
-# products of matrices: queries with keys, weights with values, $n \cdot m \cdot d$ products each. With $n = m = $ side²
-# tokens that grows with **the fourth power of the side**, and so large maps have no attention if one has to save.
+# Now the whole network by formula, with nothing but the rules from above. A linear layer has $d_\text{in}
+# d_\text{out}$ numbers and as many products for each token. Attention has four of them, and between them no parameter
+# at all, but two products of matrices: queries with keys, weights with values, $n \cdot m \cdot d$ products each.
+# With $n = m = $ side² tokens that grows with **the fourth power of the side**, and so large maps have no attention
+# if one has to save.
 #
-# The formula walks through the U as `MyUNet` does, with a pile of channels. Then two judges: `numel()` of the real network,
-# and PyTorch's counter while it runs. They must agree to the last digit.
+# The formula walks through the U as `MyUNet` does, with a pile of channels. Then two judges: `numel()` of the real
+# network, and PyTorch's counter while it runs. They must agree to the last digit.
 
 # %%
 def conv(c_in, c_out, k, side):  # each of these: parameters, FLOPs
@@ -1017,8 +1032,9 @@ def attending(c, side, blocks, context, words):
 
 def cost(config, side, words=77):
     """Parameters and FLOPs for one picture, part by part."""
-    c, time, left, sides = config.block_out_channels, 4 * config.block_out_channels[0], [config.block_out_channels[0]], [side]
-    now, found = c[0], {"in": linear(c[0], time, 1) + linear(time, time, 1) + conv(config.in_channels, c[0], 3, side)}
+    c, sides = config.block_out_channels, [side]
+    time, left, now = 4 * c[0], [c[0]], c[0]
+    found = {"in": linear(c[0], time, 1) + linear(time, time, 1) + conv(config.in_channels, c[0], 3, side)}
 
     def step(c_in, level):
         here = attending(c[level], sides[level], config.transformer_layers[level], config.context_dim, words)
@@ -1062,25 +1078,24 @@ for name, config, side, count_of_words in (("pixel", shipped.config, 32, 0), ("s
 
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.4), sharey=True)
 for ax, kind, unit, by in zip(axes, (0, 1), ("million parameters", "GFLOPs for one look"), (1e6, 1e9), strict=True):
-    hues = ["0.6" if name in ("in", "out") else show.PALETTE["purple" if name == "middle" else "blue"] for name in parts]
-    ax.barh(range(len(parts)), [part[kind].item() / by for part in parts.values()], color=hues)
+    ax.barh(range(len(parts)), [part[kind].item() / by for part in parts.values()])
     ax.set(xlabel=unit, yticks=range(len(parts)))
     ax.set_yticklabels(parts)
 axes[0].invert_yaxis()
-show.figure(fig, "Stable Diffusion 1.5, part by part, in the order of the way. The numbers live at the bottom of the U, the work is "
-            "done at the top.")  # fmt: skip
+show.figure(fig, "Stable Diffusion 1.5, part by part, in the order of the way. The numbers live at the bottom of "
+            "the U, the work is done at the top.")  # fmt: skip
 
 # %% [markdown]
-# 859,520,964. Whoever started Stable Diffusion in its first years has seen the line "DiffusionWrapper has 859.52 M params"
-# ([CompVis/stable-diffusion #688](https://github.com/CompVis/stable-diffusion/issues/688)): you have just found it with
-# paper and pencil. And 0.8 TFLOPs for one look: with 50 steps and guidance, two looks a step, that is 80 TFLOPs for a
-# picture, without the decoder. A processor with 100 GFLOPs a second needs a quarter of an hour; a graphics card with 50
-# TFLOPs a second, some seconds.
+# 859,520,964. Whoever started Stable Diffusion in its first years has seen the line "DiffusionWrapper has 859.52 M
+# params" ([CompVis/stable-diffusion #688](https://github.com/CompVis/stable-diffusion/issues/688)): you have just
+# found it with paper and pencil. And 0.8 TFLOPs for one look: with 50 steps and guidance, two looks a step, that is
+# 80 TFLOPs for a picture, without the decoder. A processor with 100 GFLOPs a second needs a quarter of an hour; a
+# graphics card with 50 TFLOPs a second, a second or two.
 #
 # ## Play: build one
 #
-# Width, depth, attention: watch which number moves. What is four times as dear when you double the width? What does not
-# change at all when you double the side? And why is attention at 64 x 64 no good idea?
+# Width, depth, attention: watch which number moves. What is four times as dear when you double the width? What does
+# not change at all when you double the side? And why is attention at 64 x 64 no good idea?
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
 FROM = {"nowhere": 0, "at the lowest level": 1, "at the two lowest": 2, "everywhere": 4}
@@ -1097,18 +1112,19 @@ def build(width, levels, blocks, side, attention):
     parameters, flops = sum(cost(config, side).values()).tolist()
     fig = plt.figure(figsize=(8.6, 4.3), layout="none")
     ladder(fig.add_axes((0.01, 0.01, 0.98, 0.82)), config, side)
-    times = (parameters / 859_520_964, flops / 803_273_441_280)
-    for x, count, unit, share in ((0.03, parameters, "parameters", times[0]), (0.53, flops, "FLOPs a look", times[1])):
-        size = next((f"{count / by:.3g} {word}" for by, word in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= by), f"{count:,}")
-        fig.text(x, 0.93, f"{size} {unit}", weight="bold")
-        fig.text(x, 0.87, f"{share:.2g} of Stable Diffusion 1.5" if share < 1 else f"{share:.1f} times Stable Diffusion 1.5")
+    known = ((0.03, parameters, "parameters", 859_520_964), (0.53, flops, "FLOPs a look", 803_273_441_280))
+    for x, count, unit, theirs in known:
+        by, word = next(size for size in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if count >= size[0])
+        fig.text(x, 0.93, f"{count / by:.3g} {word} {unit}", weight="bold")
+        share = f"{count / theirs:.1f} times" if count > theirs else f"{count / theirs:.2g} of"
+        fig.text(x, 0.87, f"{share} Stable Diffusion 1.5")
     return fig
 
 
 built = widgets.explorer(build, width=(16, 320, 16, 32), levels=(1, 4, 1, 3), blocks=(1, 3, 1, 1),
                          side=["16", "32", "64", "128"], attention=[*FROM])  # fmt: skip
 built.controls["side"].value, built.controls["attention"].value = "32", "at the lowest level"
-widgets.show(built, "The ladder of a network for pictures, with its parameters and what one look costs, by the formulas above.")
+widgets.show(built, "The ladder of a network for pictures, with its parameters and what one look costs, by formula.")
 
 # %% tags=["widget-test"] jupyter={"source_hidden": true}
 # Moves all controls through their values and back, so that a mistake in an explorer cannot stay unseen.
@@ -1117,16 +1133,16 @@ slowest = max(widgets.drive(box, limit=0.15) for box in (looking, built))
 # %% [markdown]
 # ## Bug museum: it loads, so it is right
 #
-# You write the network, the weights load, not one name is missing, every shape fits. Done? Three published programs were in
-# that state:
-# - **a number.** GroupNorm has $\varepsilon = 10^{-5}$ in the residual blocks and $10^{-6}$ at the head of a transformer. A
-#   well-known port took the default for all: [mlx-examples #1434](https://github.com/ml-explore/mlx-examples/issues/1434).
-# - **a name.** In the published config of Stable Diffusion stands `attention_head_dim: 8`. It is not the width of a head, it
-#   is the *number* of heads: [diffusers #2011](https://github.com/huggingface/diffusers/issues/2011). The name stayed, since
-#   too many files have it.
+# You write the network, the weights load, not one name is missing, every shape fits. Done? Three times it was not:
+# - **a number.** GroupNorm has $\varepsilon = 10^{-5}$ in the residual blocks and $10^{-6}$ at the head of a
+#   transformer. A well-known port took the default for all: [mlx-examples
+#   #1434](https://github.com/ml-explore/mlx-examples/issues/1434).
+# - **a name.** In the published config of Stable Diffusion stands `attention_head_dim: 8`. It is not the width of a
+#   head, it is the *number* of heads: [diffusers #2011](https://github.com/huggingface/diffusers/issues/2011). The
+#   name stayed, since too many files have it.
 # - **an axis.** A much-read annotated U-Net took its softmax over those who ask and not over those who are asked:
-#   [labml #146](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/146), "a typo and a big bug".
-#   After it was mended somebody asked to have it back:
+#   [labml #146](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/146), "a typo and a
+#   big bug". After it was mended somebody asked to have it back:
 #   [#282](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/282).
 #
 # Broken on purpose, all three, with the weights of the model with words. Which of them would you see?
@@ -1172,48 +1188,48 @@ fig = show.strip(rows, faults, columns=["blue star", "green square", "purple tri
 show.figure(fig, "Four prompts, the same noise in each column. The first row is right, the others have one fault each.")
 
 # %% [markdown]
-# Nothing crashed, four times "All keys matched". **The number** nobody sees, and somebody will hunt for weeks after a last
-# small difference. **The heads** are worse: these are *good* pictures. Only the square is a star now, and the triangle a
-# house. Without the right row above you would say "my model could be better", and train it for longer. Only **the axis**
-# shows, because other things are drawn than were asked for.
+# Nothing crashed, four times "All keys matched". **The number** nobody sees, and somebody will hunt for weeks after a
+# last small difference. **The heads** are worse: these are *good* pictures. Only the square is a star now, and the
+# triangle a house. Without the right row above you would say "my model could be better", and train it for longer.
+# Only **the axis** shows, because other things are drawn than were asked for.
 #
-# That story has a sting. The one who found the axis trained *both* networks, right and wrong, and measured pictures of the
-# same quality. It is no contradiction: weights that are trained with a fault learn to live with it. **In your own training a
-# fault is another network. With somebody else's weights it is a fault.**
+# That story has a sting. The one who found the axis trained *both* networks, right and wrong, and measured pictures
+# of the same quality. It is no contradiction: weights that are trained with a fault learn to live with it. **In your
+# own training a fault is another network. With somebody else's weights it is a fault.**
 #
-# **How to never fall for it:** strict loading proves names and shapes, and nothing else. So give both networks the same
-# weights and the same input, in float64, and compare the outputs: rounding is $10^{-14}$ there, and every fault above stands
-# out, even the smallest. That is what `check.same` does, and what the tests of this library do with Stable Diffusion's
-# reference program.
+# **How to never fall for it:** strict loading proves names and shapes, and nothing else. So give both networks the
+# same weights and the same input, in float64, and compare the outputs: rounding is $10^{-14}$ there, and every fault
+# above stands out, even the smallest. That is what `check.same` does, and what the tests of this library do with
+# Stable Diffusion's reference program.
 #
 # ## Quiz
 #
 # <details><summary>1. You want a U-Net for pictures of 33 x 33 pixels. Where does it break, and how is it that
 # <code>MyUNet</code> does not?</summary>
 #
-# Halving gives 17, 9; doubling 9 gives 18, which does not fit to the skip of 17. So the way up does not double: it enlarges
-# to the size of the map that lies on top of the pile, <code>left[-1].shape[2:]</code>.
+# Halving gives 17, 9; doubling 9 gives 18, which does not fit to the skip of 17. So the way up does not double: it
+# enlarges to the size of the map that lies on top of the pile, <code>left[-1].shape[2:]</code>.
 # </details>
 #
-# <details><summary>2. Attention does not know where its tokens are. Why does the U-Net get along without telling it, and a
-# network for text does not?</summary>
+# <details><summary>2. Attention does not know where its tokens are. Why does the U-Net get along without telling it,
+# and a network for text does not?</summary>
 #
-# Before its first attention a U-Net has had several convolutions, and those know neighbours, and the border by the zeros
-# around the picture. So a token carries already something about its place. A network for text has nothing but attention, and
-# without positions "dog bites man" and "man bites dog" are the same to it (lesson 11).
+# Before its first attention a U-Net has had several convolutions, and those know neighbours, and the border by the
+# zeros around the picture. So a token carries already something about its place. A network for text has nothing but
+# attention, and without positions "dog bites man" and "man bites dog" are the same to it (lesson 11).
 # </details>
 #
-# <details><summary>3. Your network has 10 million parameters and is too slow. A friend says: halve the channels of the lowest
-# level, that takes away most parameters. Will it be twice as fast?</summary>
+# <details><summary>3. Your network has 10 million parameters and is too slow. A friend says: halve the channels of the
+# lowest level, that takes away most parameters. Will it be twice as fast?</summary>
 #
-# Hardly. The parameters live at the bottom, on small maps, where each is used for few pixels; the time goes at the top, where
-# few parameters are used for many. Halve the channels at the top, or begin with a smaller picture: that is what latent
-# diffusion does (lesson 12).
+# Hardly. The parameters live at the bottom, on small maps, where each is used for few pixels; the time goes at the
+# top, where few parameters are used for many. Halve the channels at the top, or begin with a smaller picture: that is
+# what latent diffusion does (lesson 12).
 # </details>
 #
-# **Words of this lesson** ([glossary](glossary.md)): attention, channel, cross-attention, FLOPs, GroupNorm, head, receptive
-# field, resnet block, skip connection, timestep embedding, transformer block, U-Net. **Next:** lesson 07 gives this network
-# its weights.
+# **Words of this lesson** ([glossary](glossary.md)): attention, channel, cross-attention, FLOPs, GroupNorm, head,
+# receptive field, resnet block, skip connection, timestep embedding, transformer block, U-Net. **Next:** lesson 07
+# gives this network its weights.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
