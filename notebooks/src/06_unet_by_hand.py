@@ -262,7 +262,7 @@ for row, halve in zip(axes, (False, True), strict=True):
         field = reach(depth, halve)
         side = int((field[32] != 0).sum())
         assert side == (2 ** (depth + 1) - 1 if halve else 1 + 2 * depth)  # the formulas
-        ax.imshow(field / field.max(), cmap="Purples", vmin=-0.12)
+        ax.imshow(field / field.max(), cmap="Purples", vmin=-0.12, interpolation="nearest")
         ax.set(xticks=[], yticks=[], title=f"{depth} layer{'s' * (depth > 1)}: {side}")
         ax.spines[:].set_visible(False)
 for ax, name in zip(axes[:, 0], ("same size", "halved each time"), strict=True):
@@ -861,7 +861,8 @@ away = (torch.arange(32)[:, None] - PLACE[0]).square() + (torch.arange(32) - PLA
 fig, axes = plt.subplots(3, len(STOPS), figsize=(11, 3.6))
 for row, (name, (attention, norms)) in zip(axes, ways.items(), strict=True):
     for ax, (stop, field) in zip(row, looks(500, PLACE, attention, norms).items(), strict=True):
-        ax.imshow((field / field.max()).clamp(min=1e-4).log10(), cmap="magma", vmin=-4, vmax=0)
+        shades = ((field / field.max()).clamp(min=1e-4).log10() * 3).round()  # three to a factor of ten
+        ax.imshow(shades, cmap="magma", interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         if ax in axes[0]:
@@ -870,7 +871,7 @@ for row, (name, (attention, norms)) in zip(axes, ways.items(), strict=True):
     print(f"{name:13} of the answer's gradient {far:4.0%} lies more than 10 pixels away")
     row[0].set_ylabel(name, fontsize=10)
 show.figure(fig, "From left to right through the network: what one pixel of the cross depends on at t = 500. "
-            "Yellow: most; each shade darker is a factor; black: less than 1/10,000 of that.")  # fmt: skip
+            "Yellow: most; three shades darker: a tenth of it; black: less than 1/10,000.")  # fmt: skip
 
 # %% [markdown]
 # Read the columns. The field grows by a few pixels a block while the maps are large, and in leaps when they are
@@ -1136,7 +1137,7 @@ slowest = max(widgets.drive(box, limit=0.15) for box in (looking, built))
 # You write the network, the weights load, not one name is missing, every shape fits. Done? Three times it was not:
 # - **a number.** GroupNorm has $\varepsilon = 10^{-5}$ in the residual blocks and $10^{-6}$ at the head of a
 #   transformer. A well-known port took the default for all: [mlx-examples
-#   #1434](https://github.com/ml-explore/mlx-examples/issues/1434).
+#   #1434](https://github.com/ml-explore/mlx-examples/issues/1434), open when we looked.
 # - **a name.** In the published config of Stable Diffusion stands `attention_head_dim: 8`. It is not the width of a
 #   head, it is the *number* of heads: [diffusers #2011](https://github.com/huggingface/diffusers/issues/2011). The
 #   name stayed, since too many files have it.
@@ -1228,8 +1229,8 @@ show.figure(fig, "Four prompts, the same noise in each column. The first row is 
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): attention, channel, cross-attention, FLOPs, GroupNorm, head,
-# receptive field, resnet block, skip connection, timestep embedding, transformer block, U-Net. **Next:** lesson 07
-# gives this network its weights.
+# query, key, value, receptive field, resnet block, skip connection, timestep embedding, transformer block, U-Net.
+# **Next:** lesson 07 gives this network its weights.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

@@ -76,6 +76,11 @@ def embed_by_dim():
     return embed_with(lambda i, h, shift: torch.exp(-math.log(10000) * i / (2 * h - shift)))
 
 
+def embed_from_one():
+    """In formulas counting begins with 1, and arange(1, h + 1) makes h numbers as well."""
+    return embed_with(lambda i, h, shift: torch.exp(-math.log(10000) * (i + 1) / (h - shift)))
+
+
 def embed_no_shift():
     """hojonathanho/diffusion #15, denoising-diffusion-pytorch #126: the "minus 1" looks like a slip and is dropped."""
     return embed_with(lambda i, h, shift: torch.exp(-math.log(10000) * i / h))
@@ -258,6 +263,22 @@ def attention_merged(q, k, v, heads):
     return ((q @ k.mT / math.sqrt(d // heads)).softmax(-1) @ v).reshape(b, n, d)
 
 
+def attention_of_heads(q, k, v, heads):
+    """The heads are cut and not brought to the front, and the shapes fit all the same."""
+    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (q, k, v))
+    return ((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) @ v).flatten(2)
+
+
+def attention_keys_ask():
+    """Q K^T and K Q^T are mixed up; for self-attention both have the shape (n, n)."""
+    return attention_with(weights=lambda scores: scores.mT.softmax(-1))
+
+
+def attention_divided_late():
+    """"Divide by the root" is done to the weights, where one sees that they are too large."""
+    return attention_with(lambda d, wide: 1.0, lambda scores: scores.softmax(-1) / 2)
+
+
 def attention_one_head(q, k, v, heads):
     """The single head works and has the right shape; `heads` is left unused."""
     return (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) @ v
@@ -433,6 +454,7 @@ WRONG = {
         (embed_whole_division, "`/` and not `//`"), (embed_no_log, "a logarithm is missing"),
         (embed_log10, "natural logarithm"), (embed_no_minus, "The minus"),
         (embed_by_dim, "it is h that i is divided by"), (embed_no_shift, "`shift` is not used"),
+        (embed_from_one, "counted from 0"),
         (embed_scaled, "t was made smaller"), (embed_along_batch, "the place in the BATCH"),
     ],
     "06.group_norm": [
@@ -448,6 +470,8 @@ WRONG = {
         (attention_over_heads, "runs over the heads"), (attention_no_softmax, "the bare scores"),
         (attention_overflow, "infinite over infinite"), (attention_reshaped, "on the way IN"),
         (attention_merged, "on the way OUT"), (attention_one_head, "one head over all d numbers"),
+        (attention_of_heads, "the heads of ONE token"), (attention_keys_ask, "The keys ask here"),
+        (attention_divided_late, "after the softmax"),
     ],
     "06.count": [
         (count_no_biases, "Biases are missing"), (count_no_norms, "The norms are missing"),

@@ -38,6 +38,14 @@ BY_BATCH = (
     "Cosine and sine were chosen by the place in the BATCH: the first axis is that of the times, the second that "
     "of the hands. In a slice it is `[:, ...]`."
 )
+FROM_ONE = (
+    "The hands are counted from 0: the first one has i = 0 and turns with speed 1. `torch.arange(h)` begins "
+    "so."
+)
+JOINED = (
+    "Cosines and sines stand side by side in each row: `torch.cat(..., dim=1)`; without `dim` they are put "
+    "below."
+)
 SPEEDS = "Look at the hands one by one: what stands at t = 1 are the cosines and sines of the speeds themselves."
 
 
@@ -64,8 +72,15 @@ def clocks(t: Tensor, dim: int, first: bool, shift: int) -> tuple[Tensor, Slips]
         (face(-math.log(10000) * i / dim), BY_DIM), (face(-math.log(10000) * i / (dim - shift)), BY_DIM),
         (face(-math.log(10000) * 2 * i / (h - shift)), BY_DIM), (face(-math.log(10000) * i / h), SHIFT),
         (face(-math.log(10000) * i / (h - 1)), SHIFT), (face(-math.log(10000) * i / (h + shift)), SHIFT_ADDED),
-        *((one, SCALED) for one in whole), (mixed, BY_BATCH),
+        (face(-math.log(10000) * (i + 1) / (h - shift)), FROM_ONE), (face(-math.log(10000) * (i + 1) / h), FROM_ONE),
+        (torch.cat(pairs), JOINED), (torch.cat(pairs[::-1]), JOINED), (mixed, BY_BATCH),
+        *((one, SCALED) for one in whole),
     ]  # fmt: skip
+
+
+def alike(got: object, right: Tensor) -> bool:
+    """Whether the values are what is wrong, and not the kind or the shape."""
+    return isinstance(got, Tensor) and got.shape == right.shape
 
 
 def is_the_clock(fn: Callable) -> None:
@@ -74,7 +89,8 @@ def is_the_clock(fn: Callable) -> None:
         t = torch.tensor(times)
         right, slips = clocks(t, dim, first, shift)
         got = fn(t, dim, first, shift)
-        expect(got, right, f"embed({list(times)}, {dim}, {first}, {shift})", hint_for(got, slips, SPEEDS))
+        hint = hint_for(got, slips, SPEEDS if alike(got, right) else "")
+        expect(got, right, f"embed({list(times)}, {dim}, {first}, {shift})", hint)
 
 
 def tells_times_apart(fn: Callable) -> None:
@@ -115,6 +131,7 @@ COLUMNS = (
     "the width. Give them the shape (c, 1, 1)."
 )
 AFFINE = "After normalising, each channel is multiplied by its weight, and then its bias is added."
+BACK = "The numbers are right, the shape is that of the groups. Go back to the shape of x: `.reshape(x.shape)`."
 MOMENTS = "Compare the mean and the variance of one group in what you return: 0 and nearly 1?"
 
 
@@ -148,7 +165,8 @@ def is_group_norm(fn: Callable) -> None:
         right, slips = normed(x, groups, eps)
         call = f"x of shape {shape}, {groups} groups, eps = {eps:g}, weights 1 and biases 0: group_norm"
         got = fn(x, groups, torch.ones(shape[1]), torch.zeros(shape[1]), eps)
-        expect(got, right, call, hint_for(got, slips, MOMENTS))
+        slips += [(right.reshape(shape[0], groups, -1), BACK), (right.unflatten(1, (groups, -1)), BACK)]
+        expect(got, right, call, hint_for(got, slips, MOMENTS if alike(got, right) else ""))
     for shape in ((2, 4, 4, 4), (2, 6, 3, 5)):
         x, c = torch.randn(shape, generator=torch.Generator().manual_seed(9)), shape[1]
         weight, bias = torch.arange(1.0, c + 1), torch.arange(c) / 10

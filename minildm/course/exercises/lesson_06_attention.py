@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import Exercise, Wrong, expect
 from .lesson_04 import Slips, hint_for, near
+from .lesson_06 import alike
 
 SCALE = (
     "The scores are not divided by anything. A sum of many products is large; divide by the root of how many "
@@ -49,6 +50,13 @@ OVERFLOW = (
     "exp of a large score is infinite, and infinite over infinite is no number. `softmax` subtracts the largest "
     "score first; use it, or do the same."
 )
+HEADS_LOOK = (
+    "Here the heads of ONE token look at each other. A matrix product treats all axes but the last two separately: "
+    "bring the heads in front of the tokens, `transpose(1, 2)`."
+)
+SWAPPED = "The keys ask here and the queries answer: it is `q @ k.mT`, one row for each query."
+AFTER = "The scores are divided after the softmax. Before it, please: the weights have to add up to 1 at the end."
+NOT_BACK = "Each head's answer is right. Put them back behind each other: `out.transpose(1, 2).flatten(2)`."
 NEIGHBOURS = "Compare with one head and two tokens, by hand: weights from the scores, then the average of the values."
 ALONE = "What comes out of one picture depends on another one of the batch."
 
@@ -76,11 +84,17 @@ def answers(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Slips]
         (back(looked(*parts, scale=1.0)), SCALE), (back(looked(*parts, axis=-2)), AXIS),
         (back(looked(*parts, scale=1 / wide)), NO_ROOT),
         (back(parts[0] @ parts[1].mT / math.sqrt(wide) @ parts[2]), NO_SOFTMAX),
-        (back(looked(*parts, axis=1)), OVER_HEADS),
+        (back(looked(*parts, axis=1)), OVER_HEADS), (out, NOT_BACK), (back(out / math.sqrt(wide)), AFTER),
+        (back(looked(*parts, scale=1.0) / math.sqrt(wide)), AFTER),
     ]  # fmt: skip
+    if n == k.shape[1]:
+        slips.append((back(looked(parts[1], parts[0], parts[2])), SWAPPED))
+        apart = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
+        slips.append((looked(*apart).flatten(2), HEADS_LOOK))
     if heads > 1:
         slips += [
             (back(looked(*parts, scale=d**-0.5)), WHOLE_WIDTH), (looked(q, k, v), ONE_HEAD),
+            (looked(q, k, v, scale=wide**-0.5), ONE_HEAD),
             (back(looked(*mixed)), RESHAPED),
             (looked(*mixed).reshape(b, n, d), RESHAPED), (out.reshape(b, n, d), MERGED),
             (looked(*turns).movedim(1, -1).flatten(2), TAKING_TURNS), (back(looked(*turns)), TAKING_TURNS),
@@ -101,7 +115,7 @@ def is_attention(fn: Callable) -> None:
         right, slips = answers(*given, heads)
         call = f"q of shape {(b, n, d)}, k and v of {(b, m, d)}, {heads} head{'s' * (heads > 1)}: attention"
         got = fn(*given, heads)
-        expect(got, right, call, hint_for(got, slips, NEIGHBOURS))
+        expect(got, right, call, hint_for(got, slips, NEIGHBOURS if alike(got, right) else ""))
 
 
 def does_not_mind_the_order(fn: Callable) -> None:

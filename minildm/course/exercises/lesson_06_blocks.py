@@ -116,6 +116,7 @@ CHANNELS = "Joined along another axis. The channels are axis 1 of (b, c, h, w): 
 BEFORE = "What is left behind is what a block RETURNS. Here it is what the block was given."
 MIDDLE = "The middle is missing on the way: after the last block down, and before the first one up."
 WITHOUT = "The blocks on the way up are given what came up alone, without the map that was left behind."
+AGAIN = "The middle is passed once, at the bottom, and not before every block of the way up."
 FROM_START = "Each block down is given what the one before returned, and not always the first x."
 UP_LOST = "Each block up is given what the one before it returned, and not always the answer of the middle."
 ONE_LEFT = "Every block up got the same map. Take the used one off the pile."
@@ -166,7 +167,7 @@ def join_slip(joined: object, own: Tensor, maps: list[Tensor], i: int, bottom: T
     slips = [(torch.cat(pair, dim), CHANNELS) for pair in ((own, skip), (skip, own)) for dim in (0, 2, 3)]
     slips += [(own + skip, ADDED), ((own + skip) / 2, ADDED), (own, WITHOUT), (torch.cat([skip, own], 1), BEHIND)]
     pairs = [
-        (own - 0.5, skip, MIDDLE), (bottom, skip, UP_LOST), (own, maps[i + 1], LAST_FIRST),
+        (own - 0.5, skip, MIDDLE), (own + 0.5, skip, AGAIN), (bottom, skip, UP_LOST), (own, maps[i + 1], LAST_FIRST),
         (own, maps[-1], ONE_LEFT), (own, maps[count - 1 - i], BEFORE), (own, maps[i], BEFORE),
         (alone + 0.5, alone, FROM_START),
     ]  # fmt: skip
