@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from minildm import denoise, layers, levels, sample, train, vae
+from minildm import denoise, layers, levels, sample, train, unet, vae
 from minildm.course import check
 from minildm.course.makers import MAKERS
 from minildm.files import UserError
@@ -153,6 +153,52 @@ def test_a_slip_is_told_with_its_input_and_its_cause(mine, theirs, cause, capsys
     assert told == str(error.value) and told.startswith(f"✗ {mine.__name__} is not ")
     assert cause in told and f", for {mine.__name__}(" in told and ", input " in told
     assert len(told) < 500
+
+
+class MyAttention(layers.Attention):
+    def forward(self, x, context=None):
+        heads = [
+            (q @ k.mT / math.sqrt(q.shape[-1])).softmax(self.axis) @ v
+            for q, k, v in zip(*(y.chunk(self.heads, -1) for y in self.asked(x, context)), strict=True)
+        ]
+        return self.to_out[0](torch.cat(heads, -1))
+
+    def asked(self, x, context):
+        context = x if context is None else context
+        return self.to_q(x), self.to_k(context), self.to_v(context)
+
+    axis = -1
+
+
+class WrongAxis(MyAttention):
+    axis = -2
+
+
+class NoBias(MyAttention):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.to_out = torch.nn.ModuleList([torch.nn.Linear(args[0], args[0], bias=False)])
+
+
+class WrongEps(unet.UNet):
+    def __init__(self, config):
+        super().__init__(config)
+        for module in self.modules():
+            if isinstance(module, unet.Transformer):
+                module.norm.eps = 1e-5
+
+
+def test_networks_are_compared_with_the_same_weights(capsys):
+    before = torch.random.get_rng_state()
+    check.same(MyAttention, layers.Attention)
+    assert capsys.readouterr().out.startswith("✓ MyAttention is layers.Attention: ")
+    assert torch.equal(before, torch.random.get_rng_state())
+    with pytest.raises(AssertionError, match=r"WrongAxis\(\(8, 2\), \(float32 \(1, 5, 8\)\)\), input 1 of 12"):
+        check.same(WrongAxis, layers.Attention)
+    with pytest.raises(RuntimeError, match="to_out.0.bias"):
+        check.same(NoBias, layers.Attention)
+    with pytest.raises(AssertionError, match="WrongEps is not unet.UNet"):
+        check.same(WrongEps, unet.UNet)
 
 
 def test_what_it_raises_comes_with_the_input():

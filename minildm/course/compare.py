@@ -1,11 +1,11 @@
-"""A lesson's own function beside the library's, `check.same(mine, theirs)`, and two values side by side, `agree`."""
+"""A lesson's own function or network beside the library's, `same(mine, theirs)`; two values side by side, `agree`."""
 
 import copy
 import inspect
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..files import UserError
 from ..levels import Level, Schedule
@@ -28,12 +28,14 @@ class Different(Exception):
 def same(mine: Callable, theirs: Callable) -> None:
     """Print how far `mine` is from the library function `theirs` on random inputs of several shapes and dtypes.
 
+    Both may be classes of networks, with parameters of the same names: then they are compared with the same weights.
     Raises `AssertionError` with what is printed where they differ by more than rounding: on which input, by what
     values, and why if that is known. Raises `UserError` for a function of which nobody knows what to feed it.
     """
     if theirs not in MAKERS:
         raise UserError("function to compare with", name(theirs), "one of " + ", ".join(map(name, MAKERS)))
-    inputs, lacking = fitting(mine, MAKERS[theirs](torch.Generator().manual_seed(0)))
+    runs = [network(kind, theirs) for kind in (mine, theirs)] if isinstance(theirs, type) else [mine, theirs]
+    inputs, lacking = fitting(runs[0], MAKERS[theirs](torch.Generator().manual_seed(0)))
     if not inputs:
         raise UserError(f"arguments of {name(mine)}", str(inspect.signature(mine)), f"{lacking} among them")
     worst, wrong, batches = 0.0, [], {"right": set(), "wrong": set()}
@@ -41,7 +43,7 @@ def same(mine: Callable, theirs: Callable) -> None:
         keywords = [f"{key}={shown(value)}" for key, value in more.items()]
         call = f"{name(mine)}({', '.join([*map(shown, args), *keywords])}), input {i + 1} of {len(inputs)}"
         try:
-            worst = max(worst, difference(mine, theirs, args, more))
+            worst = max(worst, difference(*runs, args, more))
             batches["right"].add(batch_of(args))
         except Different as error:
             wrong.append((f"{error}, for {call}", error.cause))
@@ -70,6 +72,23 @@ def agree(what: str, mine: Tensor | float, theirs: Tensor | float, within: float
     apart = (a - b).abs().max().item()
     assert apart <= within, f"{what}: not the same, {apart:.1e} apart where {within:.0e} is allowed"
     print(f"{what}: the same (largest difference {apart:.0e})")
+
+
+def network(kind: Callable, like: type[nn.Module]) -> Callable:
+    """A class of networks as a function: (what one is made with, what it is then given) -> its answer.
+
+    Its weights are those that `like` begins with, moved a little: a norm begins as if it had none.
+    """
+
+    def call(made_with: tuple, given: tuple) -> Tensor:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            first = {name: w + 0.1 * torch.randn_like(w) for name, w in like(*made_with).state_dict().items()}
+            net = kind(*made_with)
+            net.load_state_dict(first)
+            return net.to(given[0].dtype)(*given)
+
+    return call
 
 
 def likely(wrong: list[tuple[str, str]], batches: dict[str, set[int]]) -> str:
@@ -194,6 +213,8 @@ def shown(value: object) -> str:
         return f"Level({', '.join(map(shown, value))})"
     if isinstance(value, list):
         return f"{len(value)} rows"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))})"
     if isinstance(value, float):
         return f"{value:.4g}"
     return getattr(value, "__name__", None) or (repr(value) if isinstance(value, str | int) else type(value).__name__)

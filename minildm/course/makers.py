@@ -2,6 +2,7 @@
 
 A maker takes a generator and returns inputs: tuples of arguments, for a batch of one before larger ones. A dict
 at the end of a tuple holds keyword arguments; an input is left out where the other function does not take them.
+For a class of networks an input is (what one is made with, what it is then given).
 Batches are also as long as the pictures are wide: only then does a missing `view(-1, 1, 1, 1)` go unseen by PyTorch.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .. import denoise, exact, layers, levels, sample, train, vae
+from .. import denoise, exact, layers, levels, sample, train, unet, vae
 from ..levels import Level
 
 Maker = Callable[[torch.Generator], list[tuple]]
@@ -144,6 +145,42 @@ def walks_by_eta(g: torch.Generator) -> list[tuple]:
     return found
 
 
+def resnets(g: torch.Generator) -> list[tuple]:
+    """For `ResnetBlock`: as many channels as before, more and fewer; the batch is as long as the pictures are wide."""
+    found = []
+    for c_in, c_out, side in ((4, 8, 1), (4, 4, 4), (8, 4, 3)):
+        for dtype in DTYPES:
+            x = torch.randn(side, c_in, side, side, dtype=dtype, generator=g)
+            found.append(((c_in, c_out, 2, 1e-5, 6), (x, torch.randn(side, 6, dtype=dtype, generator=g))))
+    return found
+
+
+def tokens(g: torch.Generator) -> list[tuple]:
+    """For `Attention`: tokens that look at themselves, and at a context of another length and width."""
+    found = []
+    for dtype in DTYPES:
+        for b, n, d, heads in ((1, 5, 8, 2), (3, 4, 8, 1), (2, 4, 8, 4)):
+            x, context = (torch.randn(b, *size, dtype=dtype, generator=g) for size in ((n, d), (3, 6)))
+            found += [((d, heads), (x,)), ((d, heads, 6), (x, context))]
+    return found
+
+
+def unets(g: torch.Generator) -> list[tuple]:
+    """For `UNet`, in float64 (so deep a network rounds by more than is allowed): with and without a prompt, both ways
+    into a transformer, several blocks, and a size that cannot be halved twice."""
+    plain = unet.UNetConfig(3, 3, (4, 8, 8), 1, (0, 0, 1), 1, (1, 1, 2), None, norm_num_groups=2)
+    told = unet.UNetConfig(4, 4, (4, 8), 2, (1, 2), 2, (1, 4), 6, norm_num_groups=2)
+    linear = unet.UNetConfig(2, 3, (8,), 1, (1,), 1, (2,), 6, linear_projection=True, norm_num_groups=4)
+    found = []
+    for config, b, side in ((plain, 1, 8), (told, 1, 4), (linear, 1, 3), (plain, 2, 6), (told, 3, 4)):
+        x = torch.randn(b, config.in_channels, side, side, dtype=torch.float64, generator=g)
+        given = (x, torch.randint(1000, (b,), generator=g))
+        if config.context_dim:
+            given += (torch.randn(b, 5, config.context_dim, dtype=torch.float64, generator=g),)
+        found.append(((config,), given))
+    return found
+
+
 MAKERS: dict[Callable, Maker] = {
     levels.linear: lengths_and_betas,
     levels.scaled_linear: lengths_and_betas,
@@ -157,6 +194,9 @@ MAKERS: dict[Callable, Maker] = {
     exact.log_density: mixtures,
     exact.posterior_mean: mixtures,
     layers.timestep_embedding: times,
+    layers.ResnetBlock: resnets,
+    layers.Attention: tokens,
+    unet.UNet: unets,
     denoise.target: two_and_a_level,
     denoise.to_x0: two_and_a_level,
     denoise.to_output: two_and_a_level,
