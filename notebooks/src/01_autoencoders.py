@@ -246,14 +246,14 @@ show.figure(fig,
 #
 # **It cannot be better than PCA.** Whatever $z$ is, $\hat x$ lies in the flat sheet $b + \text{span}(B)$, of $k$
 # dimensions. The nearest point of a sheet is the shadow on it, so the error is at least that of the shadows; and of
-# all sheets, PCA's has the least (step 4, and the best place for it is through the mean). **It can be as good**, since
-# a shadow is a linear map. So the least error that it can reach is $\sum_{i>k} \lambda_i$, and it is reached on PCA's
-# sheet alone (if $\lambda_k > \lambda_{k+1}$).
+# all sheets, PCA's has the least (step 4; and a sheet that misses the mean by $c$ pays $\|c\|^2$ more). **It can be as
+# good**, since a shadow is a linear map. So the least error that it can reach is $\sum_{i>k} \lambda_i$, and it is
+# reached on PCA's sheet alone (if $\lambda_k > \lambda_{k+1}$).
 #
 # Does gradient descent get there, or is there a trap on the way? Baldi & Hornik 1989 ([doi
-# 10.1016/0893-6080(89)90014-2](https://doi.org/10.1016/0893-6080(89)90014-2)) proved that there is none: every place
-# where the slope is 0 is a sheet along *some* of the $v_i$, and all but the best are saddles, from which a way leads
-# down.
+# 10.1016/0893-6080(89)90014-2](https://doi.org/10.1016/0893-6080(89)90014-2)) proved that there is none (for layers
+# without biases): wherever the slope is 0, there is a sheet along *some* of the $v_i$, and all but the best are saddles,
+# from which a way leads down.
 #
 # This is the first training of the course, so here is the loop in full. The learning rate rises, then falls along half
 # a cosine (Loshchilov & Hutter 2017, eq. 5): first large steps, then fine ones.
@@ -337,7 +337,7 @@ show.figure(fig, "Grey is 0. One sheet, other axes: mixed in the right way, the 
 # Put layers with an activation before and after the bottleneck, and the sheet may bend. Such networks were shown to
 # beat PCA with as many numbers by Hinton & Salakhutdinov 2006 ([doi
 # 10.1126/science.1127647](https://doi.org/10.1126/science.1127647)). We train six, of six sizes, and measure all on
-# digits that neither of them has seen.
+# digits that none of them has seen.
 
 # %%
 def autoencoder(k, hidden=128, last=None):
@@ -366,7 +366,7 @@ def teach(network, pictures, what, batch=128, **length):
 bent = {}
 for k in KEEP:
     bent[k] = autoencoder(k)
-    teach(bent[k], digits, f"autoencoder with {k} numbers", steps=1000, lr=3e-3)
+    teach(bent[k], digits, f"autoencoder, {k} number{'s' * (k > 1)}", steps=1000, lr=3e-3)
 
 # %%
 def mse(a, b):
@@ -472,8 +472,8 @@ for k, s, p in ((4, 2, 1), (3, 2, 1), (3, 2, 0)):
     print(f"kernel {k}, stride {s}, rim {p}: 28 and 32 -> {small} -> {[up(n, k, s, p) for n in small]}")
 
 # %% [markdown]
-# The last two lines are the classic trap: down fits, up does not, and a picture of 32 comes back with 31 pixels. It is
-# an exercise, `01.conv`.
+# The last two lines are the classic trap: a picture of 32 pixels comes back with 31, and the loss stops with an error
+# about shapes. To mend it is an exercise, `01.conv`.
 #
 # Here are three autoencoders of shapes, **each with a latent of 128 numbers** (a 24th): PCA; fully connected layers;
 # and convolutions, whose latent is a small map of 2 channels at 8 by 8 places. All learn from the same 4,000 pictures.
@@ -537,11 +537,11 @@ for name, (on_seen, on_new) in errors.items():
 # Four rows, four lessons:
 # - **PCA with 6 numbers keeps nine tenths of the variance, and not one shape.** Most of the variance is the colour
 #   of the background. A percentage of variance is not a percentage of what you care about.
-# - **PCA with 128** draws mist where something might be.
+# - **PCA with 128** finds every object, blurred and in a haze of speckles.
 # - **Fully connected layers do worse than PCA**, with twelve times the weights of the last: of all that could be done
 #   with 3,072 numbers, they have to find out from examples what a place is. Four times as long helped it little when
 #   we tried (0.03).
-# - **Convolutions** bring back colour, place and shape, sharp enough to read. They know the one thing that is true of
+# - **Convolutions** bring back colour, place and shape, and most edges. They know the one thing that is true of
 #   all pictures: a thing is the same thing elsewhere.
 #
 # In decibels, the usual unit for such comparisons, you will compute it yourself in `01.psnr`. Train longer (`SECONDS`
@@ -610,7 +610,7 @@ axes[0].set(title="two latents", xticks=[], yticks=[], xlabel="latent 1", ylabel
 with torch.no_grad():
     for name, z, colour in (("unseen digits", bent[16][0](unseen), "C0"), ("random latents", thrown, "C3")):
         axes[1].hist(torch.cdist(z, bent_z).amin(1), bins=35, alpha=0.65, color=colour, label=name)
-axes[1].set(xlabel="distance to the nearest known digit", yticks=[], ylim=(0, 50), title="sixteen latents")
+axes[1].set(xlabel="distance to the nearest known digit", yticks=[], ylim=(0, 42), title="sixteen latents")
 axes[1].legend(loc="upper right")
 show.figure(fig,
             "Left: islands, and six circles in the holes. Right: with 16 latents all is hole.")  # fmt: skip

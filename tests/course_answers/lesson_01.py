@@ -46,6 +46,14 @@ def pca_no_mean(seen, new, k):
     return z, z @ directions
 
 
+def pca_one_mean(seen, new, k):
+    """`mean()` without an axis: in a notebook it prints a number, and nothing complains."""
+    mean = seen.mean()
+    directions = torch.linalg.svd(seen - mean, full_matrices=False)[2][:k]
+    z = (new - mean) @ directions.T
+    return z, mean + z @ directions
+
+
 def pca_mean_lost(seen, new, k):
     """ajdawson/eofs #99, scikit-learn #16654: centred on the way in, and nothing added on the way out."""
     z, rebuilt = pca_by_svd(seen, new, k)
@@ -263,6 +271,12 @@ def conv_wide(channels, latent):
     return encoder, conv_by_stride(channels, 16)[1]
 
 
+def conv_broken_chain(channels, latent):
+    """The number of channels is changed in one layer, and the next keeps the old one."""
+    encoder = nn.Sequential(nn.Conv2d(channels, 16, 4, 2, 1), nn.SiLU(), nn.Conv2d(8, latent, 4, 2, 1))
+    return encoder, conv_by_stride(channels, latent)[1]
+
+
 # 01.psnr
 
 
@@ -420,7 +434,8 @@ RIGHT = {
 }
 WRONG = {
     "01.pca": [
-        (pca_no_mean, "the cloud around its MEAN"), (pca_mean_lost, "has to be added again"),
+        (pca_no_mean, "the cloud around its MEAN"), (pca_one_mean, "has a mean of its own"),
+        (pca_mean_lost, "has to be added again"),
         (pca_own_mean, "use the mean of `seen`"), (pca_of_new, "learned from `seen` alone"),
         (pca_weakest, "the WEAKEST directions"), (pca_rows_of_eigh, "Rows and columns are exchanged"),
         (pca_whitened, "divided by its spread"), (pca_standardised, "Each pixel was divided"),
@@ -437,7 +452,7 @@ WRONG = {
         (conv_no_padding, "eats the rim"), (conv_once, "Twice halved"), (conv_short, "output_padding=1"),
         (conv_small, "one doubling on the way up"), (conv_to_32, "always draws one size"),
         (conv_sigmoid, "cannot go below 0"), (conv_linear, "one linear map"), (conv_colours_only, "is `channels`"),
-        (conv_wide, "has `latent` channels"),
+        (conv_wide, "has `latent` channels"), (conv_broken_chain, "Each layer takes as many channels"),
     ],
     "01.psnr": [
         (psnr_peak_one, "the peak is 2"), (psnr_bytes, "255 is the peak"), (psnr_brightest, "what the scale allows"),

@@ -24,6 +24,7 @@ CENTRE = (
     "strongest direction mostly points at the mean itself."
 )
 BACK = "The projection was made around the mean, so the mean has to be added again at the end: mean + z @ directions."
+ONE_MEAN = "Each number of a picture has a mean of its own: `seen.mean(0)`, (d,). `seen.mean()` is one for all of them."
 OWN_MEAN = "`new` has a mean of its own here. A decoder cannot know that of pictures to come: use the mean of `seen`."
 LEAK = (
     "Mean and directions came from `new`. They are learned from `seen` alone, or the test pictures have been seen and "
@@ -49,18 +50,25 @@ LATENTS = (
     "The rebuilt pictures are right, the latents are not: they are the shadows on the k directions, around the mean "
     "and strongest first, (new - mean) @ directions.T, of shape (m, k)."
 )
+OF_NEW = "The latents belong to `new`, one row for each of its points: (m, k). The pictures that come back are (m, d)."
+TORCH = "Stay in torch: `torch.linalg.svd` or `torch.linalg.eigh`, or `torch.from_numpy` at the end."
 PAIR = "Give back both, the latents first: `return z, rebuilt`."
-PROJECT = "rebuilt = mean + z @ directions, with unit directions that are at right angles: eigenvectors are both."
+PROJECT = (
+    "rebuilt = mean + z @ directions, with unit directions that are at right angles: eigenvectors are both. "
+    "(`torch.pca_lowrank` is only nearly right: it throws dice.)"
+)
 
 
 def shadows(seen: Tensor, new: Tensor, k: int, change: str = "") -> Tensor:
     """`new`, rebuilt from its k latents; or what a mistake makes of it."""
     of = new if change == "leak" else seen
-    mean = torch.zeros_like(of[0]) if change == "no mean" else of.mean(0)
+    mean = {"no mean": torch.zeros_like(of[0]), "one mean": of.mean().expand(of.shape[1])}.get(change, of.mean(0))
     scale = of.std(0) if change == "pixels" else torch.ones_like(of[0])
     variances, columns = torch.linalg.eigh(((of - mean) / scale).T @ ((of - mean) / scale) / len(of))
     columns = columns if change in ("weakest", "weakest rows") else columns.flip(1)
     directions = (columns if change in ("rows", "weakest rows") else columns.T)[:k]
+    if change == "columns of Vh" and len(of) >= of.shape[1]:
+        directions = torch.linalg.svd(of - mean, full_matrices=False)[2][:, :k].T
     start = new.mean(0) if change in ("own mean", "half own mean") else mean
     z = (new - start) / scale @ directions.T
     if change in ("white", "multiplied"):
@@ -71,8 +79,9 @@ def shadows(seen: Tensor, new: Tensor, k: int, change: str = "") -> Tensor:
 
 
 SLIPS = {
-    "no mean": CENTRE, "not back": BACK, "own mean": OWN_MEAN, "half own mean": OWN_MEAN, "leak": LEAK,
-    "weakest": WEAKEST, "rows": ROWS, "weakest rows": ROWS, "white": WHITE, "multiplied": WHITE, "pixels": PIXELS,
+    "no mean": CENTRE, "one mean": ONE_MEAN, "not back": BACK, "own mean": OWN_MEAN, "half own mean": OWN_MEAN,
+    "leak": LEAK, "weakest": WEAKEST, "rows": ROWS, "weakest rows": ROWS, "columns of Vh": ROWS,
+    "white": WHITE, "multiplied": WHITE, "pixels": PIXELS,
 }  # fmt: skip
 
 
@@ -97,9 +106,9 @@ def taken(fn: Callable, seen: Tensor, new: Tensor, k: int, call: str) -> tuple[T
     z, rebuilt = got
     for part, shape in ((z, (len(new), k)), (rebuilt, tuple(new.shape))):
         if not isinstance(part, Tensor):
-            raise Wrong(f"{call}: pca gives {told(part)} as one of the two; torch tensors are wanted", PAIR)
+            raise Wrong(f"{call}: pca gives {told(part)} as one of the two; torch tensors are wanted", TORCH)
         if part.shape != shape:
-            hint = PAIR if z.shape == new.shape else LATENTS if part is z else ROWS
+            hint = PAIR if z.shape == new.shape else OF_NEW
             raise Wrong(f"{call}: pca gives a part of shape {tuple(part.shape)}; it should be {shape}", hint)
     return z, rebuilt
 

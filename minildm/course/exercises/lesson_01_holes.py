@@ -19,6 +19,7 @@ MEAN = "To the NEAREST one: the smallest of the distances, not their mean. In a 
 SQUARED = "These are squared distances. The root comes first, or everything far away looks farther still."
 SCALE = "Divide by the usual distance. 0.3 says nothing by itself: are the others 0.01 apart, or 10?"
 AXIS = "One number for each of z: the smallest over the ENCODED ones, in `torch.cdist(z, encoded)` over dim 1."
+VALUES = "`min(1)` gives two things, the values and where they are. Take `.values` of it, or use `amin(1)`."
 FARTHEST = "This is the distance to the FARTHEST latent. A hole is where even the nearest is far away."
 MEDIAN = "The usual distance is the MEDIAN of them: a mean is pulled up by a few loners."
 AMONG = "The usual distance is between ENCODED latents, each to its nearest other. Those of z are what is to be judged."
@@ -56,8 +57,11 @@ def finds_holes(fn: Callable) -> None:
             (AMONG, nearest / nearest.median()), (CENTRE, out), (CENTRE, out / usual), (SELF, nearest / among.median()),
         ]  # fmt: skip
         got = fn(z, encoded)
-        if isinstance(got, Tensor) and got.shape == (len(encoded),):
-            raise Wrong(f"{what}: holes gives {len(encoded)} numbers; one for each of z is wanted, {len(z)}", AXIS)
+        if isinstance(got, tuple):
+            raise Wrong(f"{what}: holes gives {len(got)} things; one tensor is wanted", VALUES)
+        if isinstance(got, Tensor) and got.shape != nearest.shape:
+            raise Wrong(f"{what}: holes gives the shape {tuple(got.shape)}; one number for each of z is wanted, "
+                        f"{tuple(nearest.shape)}", AXIS)  # fmt: skip
         endless = isinstance(got, Tensor) and got.shape == nearest.shape and not got.isfinite().all()
         expect(got, nearest / usual, f"{what}: holes", SELF if endless else hint_for(got, slips, SCALE))
 
