@@ -40,6 +40,11 @@ SWAPPED = (
     "The two latents have changed places. Latent 1, `grid[..., 0]`, grows along a row; latent 2 along a column. With "
     "`torch.meshgrid`, `indexing='xy'` makes the first of its answers grow along the row."
 )
+ONE_TABLE = (
+    "One tensor, with the two latents of a cell beside each other in the LAST axis: `torch.stack([across, up], -1)` "
+    "makes (n, n, 2) of two tables (n, n)."
+)
+BOTH_FLIPPED = "Only latent 2 runs against the counting of rows. Latent 1 grows from left to right, as columns do."
 
 
 def inhabited() -> Tensor:
@@ -76,12 +81,16 @@ def is_the_quantile_grid(fn: Callable) -> None:
         got = fn(latents, n)
         across, up = torch.meshgrid(right[:, 0], right[:, 1].flip(0), indexing="xy")
         want = torch.stack([across, up], -1)
+        if isinstance(got, tuple | list):
+            raise Wrong(f"{call} it gives {len(got)} things; one tensor ({n}, {n}, 2) is wanted", ONE_TABLE)
         if not isinstance(got, Tensor) or got.shape != want.shape:
-            expect(got, want, call + " it")  # says what came
+            expect(got, want, call + " it", ONE_TABLE if isinstance(got, Tensor) else "")  # says what came
         if not got.isfinite().all():
             raise Wrong(f"{call} one point is {got[~got.isfinite()][0]:g}; all should be finite", RIMS)
         if close(got[0, :, 0], got[0, :1, 0].expand(n)):
             raise Wrong(f"{call} along the first row latent 1 stays {got[0, 0, 0]:.3f}; it should grow", SWAPPED)
+        if got[0, 0, 0] > got[0, -1, 0]:
+            raise Wrong(f"{call} latent 1 falls along the first row, from {got[0, 0, 0]:.3f}", BOTH_FLIPPED)
         upside = bool(got[0, 0, 1] < got[-1, 0, 1])
         found = torch.stack([got[0, :, 0], got[:, 0, 1] if upside else got[:, 0, 1].flip(0)], 1)
         if not close(found, right):
@@ -100,6 +109,10 @@ def is_the_quantile_grid(fn: Callable) -> None:
 STRAIGHT = (
     "This is the straight line. The weights are sines: sin((1 - t) angle) / sin(angle) for a, and "
     "sin(t angle) / sin(angle) for b."
+)
+SINES = (
+    "The weights are sin((1 - t) angle) / sin(angle) for a, and sin(t angle) / sin(angle) for b, with the angle in "
+    "radians as arccos gives it. A quarter circle is the simplest case to try by hand."
 )
 REVERSED = "You walk from b to a. At t = 0 the answer is a: the weight with (1 - t) belongs to a."
 LENGTH = (
@@ -153,7 +166,7 @@ def turns_by_the_angle(fn: Callable) -> None:
                      (chord, CHORD), (chord * length, CHORD), (half, HALF_TURN)]  # fmt: skip
             call = f"Length {length:g}, {degrees:g} degrees apart, t = {t:.2f}: slerp"
             got = fn(a, b, t)
-            hint = hint_for(got, slips, COSINE if length > 1 and degrees < 90 else STRAIGHT)
+            hint = hint_for(got, slips, COSINE if length > 1 and degrees < 90 else SINES)
             expect(got, want, call, hint)
 
 

@@ -29,6 +29,10 @@ AROUND_ZERO = "The errors are compared with how far y_new lies from its MEAN, no
 TRAIN_MEAN = "Around the mean of y_new: that is the best that a constant could do THERE."
 ERROR_ITSELF = "This is the error, and small would be good. R² compares it with that of the best constant; 1 is best."
 SHARE_LEFT = "This is the share that is left unexplained. R² is 1 minus that."
+UNEVEN = (
+    "Sums over sums, or means over means: `var` of PyTorch divides by n - 1, and `mean` by n. With two sums there is "
+    "no such question."
+)
 REPEATED = (
     "One column is a copy of another: then X^T X has no inverse. `torch.linalg.lstsq(..., driver='gelsd')` or "
     "`torch.linalg.pinv` find a best answer all the same."
@@ -60,7 +64,7 @@ def probe_slips(x: Tensor, y: Tensor, new: Tensor, y_new: Tensor) -> tuple[float
         (torch.corrcoef(torch.stack([guess, y_new.double()]))[0, 1].item() ** 2, CORRELATION),
         (r_squared(guess, y_new, 0.0), AROUND_ZERO), (r_squared(guess, y_new, y.mean().item()), TRAIN_MEAN),
         ((guess - y_new).square().mean().item(), ERROR_ITSELF), ((guess - y_new).square().sum().item(), ERROR_ITSELF),
-        (1 - right, SHARE_LEFT),
+        (1 - right, SHARE_LEFT), (1 - (1 - right) * (len(y_new) - 1) / len(y_new), UNEVEN),
     ]  # fmt: skip
 
 
@@ -70,7 +74,7 @@ def probe_says(fn: Callable, call: str, data: tuple, otherwise: str, within: flo
         got = fn(*data)
     except torch.linalg.LinAlgError as error:
         raise Wrong(f"{call}: your code stops with {type(error).__name__}", REPEATED) from error
-    if isinstance(got, Tensor) and got.numel() == 1:
+    if getattr(got, "shape", None) in ((), (1,)) and hasattr(got, "item"):  # a tensor's or NumPy's number
         got = got.item()
     if not isinstance(got, int | float):
         raise Wrong(f"{call} gives {told(got)}; one number, R², is wanted", "`return` the R² of the new data.")
@@ -109,6 +113,11 @@ def reads_the_place(fn: Callable) -> None:
 
 # 03.arrow
 
+WHOLE = "The arrow is added to one latent, so it has the shape of one. `mean(0)` averages over pictures alone."
+LIKE = (
+    "For each shape that has pictures in both colours: the mean of ALL its new ones minus the mean of ALL its old "
+    "ones. Then the mean of these differences."
+)
 OPPOSITE = "The arrow points the wrong way: it leads FROM old TO new, so it is new minus old."
 POOLED = (
     "A part of this arrow is a shape. Old and new colour do not occur in the same shapes, nor equally often, so the "
@@ -170,7 +179,8 @@ def compares_like_with_like(fn: Callable) -> None:
         call = f"24 pictures in 3 colours and 4 shapes, latents of the shape {size}: arrow"
         if isinstance(got, Tensor) and got.shape == right.shape and got.isnan().any():
             raise Wrong(call + " gives nan", EMPTY)
-        expect(got, right, call, hint_for(got, slips, POOLED))
+        as_one = isinstance(got, Tensor) and got.shape == right.shape
+        expect(got, right, call, hint_for(got, slips, LIKE) if as_one else WHOLE)
 
 
 @cache
