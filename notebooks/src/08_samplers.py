@@ -734,7 +734,7 @@ check.exercise("08.invert", invert)
 places = torch.tensor([[-0.9], [0.2], [0.8]], dtype=torch.float64)
 modes = exact.denoiser(torch.tensor([[-1.0], [0.3], [1.2]]), torch.tensor([0.3, 0.2, 0.4]))
 for steps in (6, 12, 24):
-    rows = [*even(steps, -3.0, 4.0), Level(0.0, 1.0, 0.0)]
+    rows = levels.pick(levels.cosine(), steps, "trailing")
     *_, usual = sample.ddim(modes, places, rows[-2::-1])
     *_, usual = sample.ddim(modes, usual, rows[:-1])
     *_, solved = sample.ddim(modes, invert(modes, places, rows[::-1]), rows)
