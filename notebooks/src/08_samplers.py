@@ -251,8 +251,8 @@ check.same(my_heun, sample.heun)
 # %% [markdown]
 # **A better clock.** Before we look elsewhere: is Euler's "straight" straight? In the ODE the part $\hat\epsilon = (x
 # -
-# \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays. So ask for the solution
-# with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the clock, half of the
+# \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays. So ask for the
+# solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the clock, half of the
 # log-SNR:
 #
 # $$\frac{dx}{\sigma} - \frac{x\, d\sigma}{\sigma^2}
@@ -389,8 +389,9 @@ for what, rows in (("even rows", even(8)), ("this model's own rows", rows_for("h
 # %% [markdown]
 # On the second line the two frames differ by a world. In $x / \alpha$ the first step is thousands of units long, a
 # straight line through it is a guess, and Heun averages that guess in. (Karras et al. choose rows that crowd where
-# there is little noise, `levels.karras`, and that is no detail: their Heun needs them.) **A sampler is a method
-# and its rows.** In this lesson we stay with $x$.
+# there is little noise, `levels.karras`, and that is no detail: their Heun needs them. `tasks.text2img` takes
+# Heun as published, in $x / \alpha$, and on this model's rows nothing comes of it: try it.) **A sampler is a method and
+# its rows.** In this lesson we stay with $x$.
 #
 # ## With dice: DDPM
 #
@@ -683,8 +684,8 @@ show.figure(fig, "Six pictures, the noise that 10 and 40 steps find for them (th
 
 # %% [markdown]
 # The way back errs by something like $1 / \text{steps}$: Euler up and Euler down do not take quite the same path. And
-# **look at the noise**: its standard deviation is not 1, and the 10-step noise is dull where the background was flat. Real
-# noise has no such traces. It is a common disappointment ("cannot reconstruct noise",
+# **look at the noise**: its standard deviation is not 1, and the 10-step noise is dull where the background was flat.
+# Real noise has no such traces. It is a common disappointment ("cannot reconstruct noise",
 # [diffusers #5703](https://github.com/huggingface/diffusers/issues/5703)). The reason: on the way down a step asks the
 # denoiser where it *starts*, in the noisier place. On the way up it asks again where it starts, and that is now the
 # cleaner place. Can a step be undone **exactly**?
@@ -734,7 +735,7 @@ check.exercise("08.invert", invert)
 places = torch.tensor([[-0.9], [0.2], [0.8]], dtype=torch.float64)
 modes = exact.denoiser(torch.tensor([[-1.0], [0.3], [1.2]]), torch.tensor([0.3, 0.2, 0.4]))
 for steps in (6, 12, 24):
-    rows = levels.pick(levels.cosine(), steps, "trailing")
+    rows = levels.pick(levels.scaled_linear(), steps, "trailing")
     *_, usual = sample.ddim(modes, places, rows[-2::-1])
     *_, usual = sample.ddim(modes, usual, rows[:-1])
     *_, solved = sample.ddim(modes, invert(modes, places, rows[::-1]), rows)
@@ -750,7 +751,8 @@ for steps in (6, 12, 24):
 # no noise, and half-way its length is only $16 / \sqrt 2$. So walk along the shell, at a steady angle $\theta$
 # between them:
 #
-# $$\mathrm{slerp}(a, b, u) = \frac{\sin((1 - u)\, \theta)}{\sin \theta}\, a + \frac{\sin(u\, \theta)}{\sin \theta}\, b .$$
+# $$\mathrm{slerp}(a, b, u) = \frac{\sin((1 - u)\, \theta)}{\sin \theta}\, a
+# + \frac{\sin(u\, \theta)}{\sin \theta}\, b .$$
 
 # %%
 def slerp(a, b, u):
@@ -782,8 +784,8 @@ show.figure(fig, "“A large green triangle”, from one noise to another: along
 # ## Bug museum: the direction's coefficient
 #
 # A course on generative models writes its own DDIM sampler. In review
-# ([CoursIA #16158](https://github.com/jsboige/CoursIA/pull/16158), September 2026, merged since) two mistakes were found
-# in it, one after the other, in the factor of **the old noise**. With our letters:
+# ([CoursIA #16158](https://github.com/jsboige/CoursIA/pull/16158), September 2026, merged since) two mistakes were
+# found in it, one after the other, in the factor of **the old noise**. With our letters:
 #
 # - first it was $k = \sqrt{\sigma'^2 - f^2}$ as it should be, but with $f = \eta \sigma$, the noise of the wrong row.
 #   Under the root stands something negative in nearly every step, and a `clamp(min=0)` made 0 of it without a word;
@@ -835,11 +837,11 @@ fig = show.strip([*film.values()], [*film], columns=["told all"] * 4 + ["ring"] 
 show.figure(fig, "Twelve steps from the same eight starts. Cover the right half: what would you have reported?")
 
 # %% [markdown]
-# **With prompts that say everything the second mistake hardly shows.** (One cross is lost. Who would blame the sampler?)
-# There nothing is left for the noise to decide. Where there is, all possibilities are averaged into nothing at all:
+# **With prompts that say everything the second mistake hardly shows.** (One cross is lost. Who would blame the
+# sampler?) There nothing is left for the noise to decide. Where there is, all possibilities are averaged into nothing at all:
 # lesson 05's collapse, in a network. And the first mistake is DDIM itself at $\eta = 0$, and at $\eta = 1$ its pictures
-# please the eye. So test a sampler where there is no network and no prompt. **The promise of a sampler is: at every row,
-# the crowd is as wide as the row says.** On a bell curve that takes a few lines:
+# please the eye. So test a sampler where there is no network and no prompt. **The promise of a sampler is: at every
+# row, the crowd is as wide as the row says.** On a bell curve that takes a few lines:
 
 # %%
 def test(sampler, eta):

@@ -96,6 +96,16 @@ def ddim_without_eta():
     return ddim_with(fresh=lambda level, below, eta, most: most)
 
 
+def ddim_upside_down():
+    """The quotient of the alphas is turned round, and the guard against rounding hides the negative number."""
+
+    def fresh(level, below, eta, most):
+        room = max(level.sigma**2 - (below.alpha / level.alpha * below.sigma) ** 2, 0.0)
+        return eta * below.sigma / level.sigma * math.sqrt(room)
+
+    return ddim_with(fresh=fresh)
+
+
 def ddim_unguarded(x, x0, level, below, eta, z):
     """The formula as printed: the root of a number that is 0 in theory and -1e-17 in a computer."""
     room = torch.tensor(level.sigma**2 - (level.alpha / below.alpha * below.sigma) ** 2 - 1e-17, dtype=torch.float64)
@@ -409,6 +419,11 @@ def invert_from_the_noisy_end():
     return invert_with(order=lambda rows: rows[::-1][:-1])
 
 
+def invert_one_row(denoise, x, rows):
+    """`return` is indented once too far, a slip that no error message shows."""
+    return invert_by_turns(denoise, x, rows[:2])
+
+
 def invert_in_the_clean_row(denoise, x, rows):
     """ddim with the rows turned round, as asked at ermongroup/ddim issue 9, begun in the row that has no noise."""
     for low, up in pairwise(rows):
@@ -440,7 +455,7 @@ WRONG = {
         (ddim_variance, "the ROOT of the variance"), (ddim_eta_once, "gets eta SQUARED"),
         (ddim_differences, "variances do"), (ddim_eps_below, "x lies at `level`"),
         (ddim_old_alpha, "where x will lie"), (ddim_without_eta, "does not depend on eta"),
-        (ddim_unguarded, "From a row to itself"),
+        (ddim_unguarded, "From a row to itself"), (ddim_upside_down, "Upside down"),
     ],
     "08.heun": [
         (heun_euler, "is not used"), (heun_end_alone, "the slope of the end alone"),
@@ -461,6 +476,7 @@ WRONG = {
         (invert_one_look, "That is one look"), (invert_chained, "climbs the same step"),
         (invert_lower_level, "lies at the UPPER row"), (invert_upside_down, "below 1"),
         (invert_from_the_noisy_end, "in which they come"), (invert_in_the_clean_row, "0 / 0"),
+        (invert_one_row, "behind the outer loop"),
         (invert_by_drawing, "to be found, not drawn"), (invert_too_few, "put in again often enough"),
     ],
 }  # fmt: skip

@@ -43,6 +43,8 @@ ETA = {
     "eps below": "x lies at `level`, so it is read with the two numbers of `level`: eps = (x - level.alpha * x0) / "
     "level.sigma.",
     "old alpha": "The clean picture comes back with the factor of the row where x will lie, below.alpha.",
+    "never": "No fresh noise comes in, whatever eta is. Look at the quotient under the root: alpha / alpha' is "
+    "level.alpha / below.alpha, below 1. Upside down, the room is negative.",
     "no eta": "Your answer does not depend on eta. It scales the fresh noise: 0 for none, 1 for all that DDPM adds.",
 }  # fmt: skip
 NEGATIVE = (
@@ -54,7 +56,7 @@ CLEAN = "In the last step below.sigma is 0: no noise is left, neither old nor fr
 
 def stepped(x: Tensor, x0: Tensor, level: Level, below: Level, eta: float, z: Tensor, change: str = "") -> Tensor:
     """The step, or what a change to it leads to."""
-    eta = 1.0 if change == "no eta" else eta
+    eta = {"no eta": 1.0, "never": 0.0}.get(change, eta)
     ratio = level.alpha / below.alpha
     beta = max(1 - ratio**2, 0.0)  # of rows with alpha^2 + sigma^2 = 1
     tilde = below.sigma**2 / level.sigma**2 * max(level.sigma**2 - (ratio * below.sigma) ** 2, 0.0)
@@ -106,6 +108,7 @@ WAY_BACK = {
     "that row.",
     "upside down": "Look at a again: on the way up the picture gets weaker, so it is alpha_up / alpha_low, below 1.",
 }
+EARLY = "You return after the first two rows. The `return` belongs behind the outer loop."
 ORDER = "Go through the rows in the order in which they come: `for low, up in itertools.pairwise(rows)`."
 DIVIDED = (
     "nan comes from 0 / 0: in the clean row there is no noise to divide by. Ask only at the upper row of each step."
@@ -147,6 +150,7 @@ def comes_back(fn: Callable) -> None:
         if not far < 1e-3:
             known = {WAY_BACK[c]: climbed(denoise, x, rows, c) for c in WAY_BACK}
             wrong_way = rows[::-1][:-1]
+            known[EARLY] = climbed(denoise, x, rows[:2])
             known |= {ORDER: climbed(denoise, x, wrong_way), ORDER + " ": climbed(denoise, x, wrong_way, "one look")}
             what = f"{call}: ddim leads your noise to a picture {far:.2g} away; it should be less than 0.001"
             raise Wrong(what, slip(found, known, WAY_BACK["chained"] if far > 100 else MORE).strip())
