@@ -252,8 +252,8 @@ check.same(my_heun, sample.heun)
 # **A better clock.** Before we look elsewhere: is Euler's "straight" straight? In the ODE the part $\hat\epsilon = (x
 # -
 # \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays. So ask for the
-# solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the clock, half of the
-# log-SNR:
+# solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the clock, half of
+# the log-SNR:
 #
 # $$\frac{dx}{\sigma} - \frac{x\, d\sigma}{\sigma^2}
 # = \frac{D\, d\alpha}{\sigma} - \frac{\alpha D\, d\sigma}{\sigma^2}
@@ -838,8 +838,8 @@ show.figure(fig, "Twelve steps from the same eight starts. Cover the right half:
 
 # %% [markdown]
 # **With prompts that say everything the second mistake hardly shows.** (One cross is lost. Who would blame the
-# sampler?) There nothing is left for the noise to decide. Where there is, all possibilities are averaged into nothing at all:
-# lesson 05's collapse, in a network. And the first mistake is DDIM itself at $\eta = 0$, and at $\eta = 1$ its pictures
+# sampler?) There nothing is left for the noise to decide. Where there is, all possibilities are averaged into nothing at
+# all: lesson 05's collapse, in a network. And the first mistake is DDIM itself at $\eta = 0$, and at $\eta = 1$ its pictures
 # please the eye. So test a sampler where there is no network and no prompt. **The promise of a sampler is: at every
 # row, the crowd is as wide as the row says.** On a bell curve that takes a few lines:
 
