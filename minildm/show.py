@@ -162,7 +162,7 @@ def figure(fig: "Figure", caption: str, alt: str | None = None) -> None:
 
 
 def in_notebook() -> bool:
-    """Whether this runs in the kernel of a notebook, where things can be displayed."""
+    """Whether this runs in a notebook's kernel, where things can be displayed."""
     return "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
 
 
@@ -178,12 +178,12 @@ class History:
 
 
 def track(progress: Iterable, what: str = "training", check: Callable[[], float] | None = None,
-          samples: Callable[[], Tensor] | None = None, marks: int = 8) -> History:  # fmt: skip
+          samples: Callable[[], Tensor] | None = None, marks: int = 8, measure: str = "loss") -> History:  # fmt: skip
     """Run `train.fit` to its end under a notebook's progress bar with the time left, and keep its losses.
 
-    progress: yields objects with step, fraction, seconds and loss. check (a validation loss) and samples
-    (pictures (n, 3, h, w) to show below the bar) are called `marks` times, the last at the end; their time is
-    not training time. One display is updated in place, so a saved notebook holds its last state alone.
+    progress: yields objects with step, fraction, seconds and loss, which the bar calls `measure`. check (a validation
+    loss) and samples (pictures (n, 3, h, w) to show below the bar) are called `marks` times, the last at the end; their
+    time is not training time. One display is updated in place, so a saved notebook holds its last state alone.
     """
     history, shown, mark, pictures, bar = History(), 0.0, 0, None, None
     if in_notebook():
@@ -202,14 +202,14 @@ def track(progress: Iterable, what: str = "training", check: Callable[[], float]
             pictures = samples()
         if bar and (marked or time.monotonic() - shown > 0.5):
             shown = time.monotonic()
-            bar.update(_bar(what, now, history.checks, pictures), raw=True)
+            bar.update(_bar(what, now, history.checks, pictures, measure), raw=True)
     return history
 
 
-def _bar(what: str, now: object, checks: list[float], pictures: Tensor | None) -> dict[str, str]:
+def _bar(what: str, now: object, checks: list[float], pictures: Tensor | None, measure: str) -> dict[str, str]:
     left = now.seconds * (1 - now.fraction) / max(now.fraction, 1e-9)
     state = f"about {left:.0f} s left" if now.fraction < 1 else "done"
-    text = f"{what}: step {now.step:,}, {now.seconds:.0f} s, {state}, loss {now.loss:.4f}"
+    text = f"{what}: step {now.step:,}, {now.seconds:.0f} s, {state}, {measure} {now.loss:.4f}"
     text += f", check {checks[-1]:.4f}" if checks else ""
     page = f"<div>{html.escape(text)}</div><progress max='1' value='{now.fraction:.3f}' "
     page += f"aria-label='{html.escape(what)}' style='width: 24em'></progress>"

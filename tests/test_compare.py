@@ -56,11 +56,16 @@ RIGHT = {my_target: denoise.target, my_ddim: sample.ddim, my_linear: levels.line
          my_embedding: layers.timestep_embedding, my_rate: train.learning_rate}  # fmt: skip
 
 
+def said(capsys):
+    """What was printed, as one line: long ones are wrapped."""
+    return " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("mine", RIGHT, ids=lambda fn: fn.__name__)
 def test_other_ways_of_writing_it_pass(mine, capsys):
     assert check.same(mine, RIGHT[mine]) is None
-    out = capsys.readouterr().out
-    assert out.startswith(f"✓ {mine.__name__} is ") and out.count("\n") == 1
+    out = said(capsys)
+    assert out.startswith(f"✓ {mine.__name__} is ") and out.count("✓") == 1
     assert ("yours takes no generator and eta" in out) == (mine is my_ddim)
 
 
@@ -149,7 +154,8 @@ WRONG = [
 def test_a_slip_is_told_with_its_input_and_its_cause(mine, theirs, cause, capsys):
     with pytest.raises(AssertionError) as error:
         check.same(mine, theirs)
-    told = capsys.readouterr().out.splitlines()[-1]
+    told = said(capsys)
+    told = told[told.index("✗") :]  # what it printed itself comes first
     assert told == str(error.value) and told.startswith(f"✗ {mine.__name__} is not ")
     assert cause in told and f", for {mine.__name__}(" in told and ", input " in told
     assert len(told) < 500

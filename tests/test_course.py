@@ -34,10 +34,11 @@ def answer(entry):
 
 
 def say(name, fn):
-    """What check.exercise prints."""
+    """What check.exercise prints, its long lines in one piece again."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert check.exercise(name, fn) is None
-    return out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 120
+    return out.getvalue().replace("\n" + " " * 6, " ")
 
 
 # The exercises

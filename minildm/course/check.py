@@ -19,7 +19,7 @@ from torch import Tensor
 from . import exercises, worker
 from .compare import agree as agree
 from .compare import same as same
-from .exercises import Wrong, told
+from .exercises import Wrong, told, wrapped
 
 # Where no learner's code lies: this library, Python itself, and what pip installed.
 FOREIGN = (str(Path(__file__).parent.parent), *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")))
@@ -52,7 +52,7 @@ def exercise(name: str, fn: Callable) -> None:
         if found.printed:
             lines += ["  Your function printed:", *(f"    {line}" for line in found.printed.splitlines()[:10])]
         lines.append(f"  Hint: {found.hint}" if found.hint else f'  A hint: check.hint("{name}")')
-    print("\n".join(lines))
+    print("\n".join(map(wrapped, lines)))
 
 
 def hint(name: str) -> None:
@@ -62,9 +62,9 @@ def hint(name: str) -> None:
     _hints_given[name] = step + 1
     for i, text in enumerate(hints):
         if i == step or step >= len(hints):
-            print(f"Hint {i + 1} of {len(hints)}: {text}")
+            print(wrapped(f"Hint {i + 1} of {len(hints)}: {text}"))
     if step >= len(hints):
-        print("These are all. One answer, explained, is in the notebook of the same name in the folder solutions.")
+        print(wrapped("These are all. One answer, explained, is in the notebook of this name in the folder solutions."))
 
 
 def judge(name: str, fn: Callable) -> Verdict:

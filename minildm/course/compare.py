@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..files import UserError
 from ..levels import Level, Schedule
-from .exercises import told
+from .exercises import told, wrapped
 from .makers import MAKERS
 
 # What two ways of writing the same formula may differ by, as a share of 1 + |value|.
@@ -57,13 +57,14 @@ def same(mine: Callable, theirs: Callable) -> None:
         cause = likely(wrong, batches)
         text = f"✗ {name(mine)} is not {name(theirs)}: {wrong[0][0]}."
         text += f" Likely: {cause}." if cause else ""
-        print(text)
+        print(wrapped(text))
         raise AssertionError(text)
     allowed = ", ".join(f"{most:g} in {str(dtype)[6:]}" for dtype, most in ROUNDING.items())
-    print(
+    text = (
         f"✓ {name(mine)} is {name(theirs)}: largest difference {worst:.1g} on {len(inputs)} inputs "
         f"(allowed, of 1 + |value|: {allowed}{'; yours takes no ' + lacking if lacking else ''})."
     )
+    print(wrapped(text))
 
 
 def agree(what: str, mine: Tensor | float, theirs: Tensor | float, within: float = 1e-5) -> None:

@@ -529,9 +529,9 @@ with torch.no_grad():
 fig = show.strip([others[:8], *[pictures[:8] for pictures in back.values()]], ["unseen", *back])
 show.figure(fig, "Eight unseen scenes, and what comes back of them.")
 total = mse(middle, others.flatten(1))
+print("squared error a pixel    known  unseen  variance kept")
 for name, (on_seen, on_new) in errors.items():
-    print(f"{name:20} squared error a pixel {on_seen:.4f} on known pictures, {on_new:.4f} on unseen ones; "
-          f"{1 - on_new / total:.0%} of the variance kept")  # fmt: skip
+    print(f"{name:22} {on_seen:7.4f} {on_new:7.4f} {1 - on_new / total:14.0%}")
 
 # %% [markdown]
 # Four rows, four lessons:

@@ -378,7 +378,7 @@ def encode_some(some):
 
 
 jobs = [lambda some=some: encode_some(some) for some in world_pictures.split(100)]
-show.track(working(jobs), "encoding (loss: their spread)")
+show.track(working(jobs), "encoding", measure="spread")
 latents = torch.cat(found)  #                                                              (1800, 4, 8, 8)
 flat = latents.flatten(1)
 lengths = flat.norm(dim=1)
@@ -484,7 +484,7 @@ def embed(perplexity):
     return float(tsne.kl_divergence_)
 
 
-show.track(working([lambda p=p: embed(p) for p in (5, 30, 100)]), "t-SNE (loss: its KL)")
+show.track(working([lambda p=p: embed(p) for p in (5, 30, 100)]), "t-SNE", measure="KL")
 show.figure(six_maps(maps[30], some, "t-SNE"),
             "t-SNE of the same 500 points, perplexity 30. It was told nothing of these colours.")  # fmt: skip
 
@@ -740,7 +740,7 @@ def score(name, k):
 
 
 jobs = [lambda name=name, k=k: score(name, k) for name in ARROWS for k in KS]
-show.track(working(jobs), "arrows (loss: share flipped)")
+show.track(working(jobs), "arrows", measure="share flipped")
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.6), sharey=True)
 for ax, which, title in ((axes[0], 0, "flipped: read by the oracle"), (axes[1], 1, "nearest colour, readable or not")):
     for name, curve in curves.items():
@@ -778,7 +778,7 @@ def shifted(pixels):
     return there[name][-1]
 
 
-show.track(working([lambda pixels=pixels: shifted(pixels) for pixels in shifts]), "moving (loss: share flipped)")
+show.track(working([lambda pixels=pixels: shifted(pixels) for pixels in shifts]), "moving", measure="share flipped")
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.3), width_ratios=(1.5, 1))
 for name, line in there.items():
     axes[0].plot(shifts, line, "o-", label=name)

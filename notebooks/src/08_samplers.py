@@ -580,11 +580,11 @@ def measure():
             shares[way, calls] = oracle.wilson(int(right.sum()), N)
             far[way, calls] = (z[:SHOWN] - limit).square().mean().sqrt().item()
             done += calls
-            wrong = 1 - shares[way, calls][0]  # what the bar calls the loss
+            wrong = 1 - shares[way, calls][0]
             yield SimpleNamespace(step=done, fraction=done / every, seconds=time.perf_counter() - begun, loss=wrong)
 
 
-show.track(measure(), "calls of the network for 32 pictures")
+show.track(measure(), "calls of the network for 32 pictures", measure="share wrong")
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1.25, 1))
 for i, (way, mark) in enumerate(zip(WAYS, "sovD^", strict=True)):
     low, high = ([abs(shares[way, c][j] - shares[way, c][0]) for c in BUDGETS] for j in (1, 2))

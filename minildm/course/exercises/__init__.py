@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import reprlib
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,6 +79,11 @@ def told(value: object) -> str:
     if inspect.isfunction(value):
         return value.__name__
     return SHORT.repr(value)
+
+
+def wrapped(line: str) -> str:
+    """A line as lines of at most 100 letters: JupyterLab breaks one that is too long inside a word."""
+    return textwrap.fill(line, 100, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)
 
 
 SHORT = reprlib.Repr()
