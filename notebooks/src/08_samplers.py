@@ -390,8 +390,8 @@ for what, rows in (("even rows", even(8)), ("this model's own rows", rows_for("h
 # On the second line the two frames differ by a world. In $x / \alpha$ the first step is thousands of units long, a
 # straight line through it is a guess, and Heun averages that guess in. (Karras et al. choose rows that crowd where
 # there is little noise, `levels.karras`, and that is no detail: their Heun needs them. `tasks.text2img` takes
-# Heun as published, in $x / \alpha$, and on this model's rows nothing comes of it: try it.) **A sampler is a method and
-# its rows.** In this lesson we stay with $x$.
+# Heun as published, in $x / \alpha$, only where the rows begin with a trace of a picture, as Stable Diffusion's do; with
+# this model it stays with $x$, as we do.) **A sampler is a method and its rows.**
 #
 # ## With dice: DDPM
 #
