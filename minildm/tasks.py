@@ -13,6 +13,8 @@ from .levels import Denoiser, rescaled
 from .pipe import LatentDiffusion
 from .sample import SAMPLERS
 
+FAR = 100.0  # sigma / alpha of a row that holds next to nothing of a picture; published tables begin at about 15
+
 
 def prompted(
     pipe: LatentDiffusion,
@@ -65,6 +67,9 @@ def states(
     if takes != has:
         raise UserError("model", f"a U-Net of {takes} channels", f"one of {has}; an inpainting model takes a mask too")
     rows = pipe.rows(steps, sampler)
+    if sampler == "pndm" and rows[0].sigma >= FAR * rows[0].alpha:
+        why = "ddim, say: pndm carries eps on, and this model's first row holds nothing else"
+        raise UserError("sampler", sampler, why)
     if noise is None:
         shape = (len(prompts), *pipe.latent_shape(height, width))
         noise = torch.randn(shape, generator=generator)  # on the CPU: a seed means the same start on every device
@@ -109,7 +114,9 @@ def _film(pipe, denoise, x, rows, sampler, generator):
     """The start and every state after it, all in the frame of `rows`."""
     yield x
     frame = rows
-    if sampler == "heun":  # its numbers depend on the frame, and published ones are of this one
+    # Heun's numbers depend on the frame, and published ones are of this one. But where a table begins in next to pure
+    # noise, or in nothing else, the first step would be one of thousands of units: there, and in flows, x stays as it is.
+    if sampler == "heun" and rows[0].sigma < FAR * rows[0].alpha:
         x, frame = x / rows[0].alpha, rescaled(rows)
     with pipe.at_work(pipe.unet):
         after = SAMPLERS[sampler](denoise, x, frame, generator=generator)

@@ -7,7 +7,7 @@
 # - sample from your own network, by the formula of the paper;
 # - recognise a picture whose noise lost its root, and one whose pixels were never brought to -1..1.
 #
-# **Time:** two to three minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+# **Time:** two and a half minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** noise levels (lesson 04) and the perfect denoiser (lesson 05). Nothing is downloaded. Words are explained
 # in the [glossary](glossary.md).
@@ -33,8 +33,8 @@ from minildm.unet import UNet, UNetConfig
 show.style()
 
 # %%
-SECONDS = 60  # of live training; with 5 you can still follow: trained models came with the package
-STEPS = 400  # of each training on one picture, in the sanity test and in the museum
+SECONDS = 45  # of live training; with 5 you can still follow: trained models came with the package
+STEPS = 250  # of each training on one picture, in the sanity test and in the museum
 
 opened = time.perf_counter()
 schedule = levels.cosine()  # 1,000 noise levels
@@ -305,7 +305,7 @@ check.exercise("07.ema", averaged)
 # short runs: with 0.999 at once, the random first weights would still count 37% after a thousand steps.
 
 # %% [markdown]
-# ## Train, for one minute
+# ## Train, for some seconds
 #
 # All is tested; now the real thing. The recipe `pixel`: scenes of one object, drawn anew for every step, so
 # there is nothing to learn by heart; a U-Net; the loss above for $v$; batches of 64. Below the bar you see
@@ -314,7 +314,7 @@ check.exercise("07.ema", averaged)
 # %%
 run = recipes.prepare("pixel", objects=1, captions=False)
 print(f"{sum(p.numel() for p in run.model.parameters()):,} weights, levels of {run.model.config.block_out_channels}")
-noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(6))
+noise = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(6))
 ema, film = train.EMA(run.model, run.ema), []
 
 
@@ -324,13 +324,13 @@ def look():
 
 
 progress = train.fit(run.model, run.loss, seconds=SECONDS, lr=run.lr, ema=ema, autocast=run.autocast)
-history = show.track(progress, "pixel DDPM", check=lambda: run.check(ema.model), samples=look, marks=10)
+history = show.track(progress, "pixel DDPM", check=lambda: run.check(ema.model), samples=look, marks=8)
 chosen = [0, len(film) // 3, 2 * len(film) // 3, len(film) - 1]
 fig = show.strip([film[i] for i in chosen], [f"{history.check_times[i]:.0f} s" for i in chosen])
 show.figure(fig, "Eight noises, and what the averaged network makes of them as it trains.")
 
 # %% [markdown]
-# A minute on two cores is not enough for shapes: you see backgrounds settle, and smudges. The package brings
+# Less than a minute on two cores is not enough for shapes: you see backgrounds settle, and smudges. The package brings
 # the same run, trained for longer, with snapshots on the way. We use them in a moment.
 #
 # ## "The loss is flat. Is it learning?"
@@ -353,7 +353,7 @@ axes[0].plot(history.times, history.losses, linewidth=0.8)
 axes[0].set(title="training loss", xlabel="seconds", ylabel="squared error of v", ylim=(0, None))
 axes[1].plot(history.check_times, history.checks, "o-", color="C1")
 axes[1].set(title="check: fixed pictures, noise and levels", xlabel="seconds", ylim=(0, None))
-show.figure(fig, "The same minute twice. Left what everybody looks at, right what only the network can change.")
+show.figure(fig, "The same training twice. Left what everybody looks at, right what only the network can change.")
 
 # %% [markdown]
 # **Second reason: the loss should settle, but not at zero.** Look at $x_{999}$: pure noise. Nobody on earth
@@ -375,9 +375,9 @@ show.figure(fig, "The same minute twice. Left what everybody looks at, right wha
 
 # %%
 crowd = scenes.render(scenes.draw(10_000, seed=74, objects=1)).flatten(1)  #              (10000, 3072)
-asked = crowd[:64].view(-1, 3, 32, 32)
+asked = crowd[:48].view(-1, 3, 32, 32)
 asked_eps = torch.randn(asked.shape, generator=torch.Generator().manual_seed(7))
-TIMES = list(range(15, 1000, 65))
+TIMES = list(range(15, 1000, 82))
 
 
 def knows_the_list(x, level):
@@ -461,7 +461,7 @@ show.figure(fig, "The answer to 'the loss is flat': where the left curve is near
 # %% [markdown]
 # ## Play: scrub through the training
 #
-# One noise for each of the eight pictures, and the network as it was at a dozen moments, from the first seconds of your own
+# One noise for each of the eight pictures, and the network as it was at some eleven moments, from the first seconds of your own
 # run to the end of the long one. Move the slider, and watch one picture. When is its background settled? When has it an object? Then look at the curve, and ask whether it would have told you.
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
@@ -527,12 +527,12 @@ def my_ddpm(denoiser, x, rows, generator=None):
 
 
 model = denoise.clamped(denoise.denoiser(pipe.unet, "v"), -1, 1)
-rows = levels.pick(schedule, 50, "trailing")
+rows = levels.pick(schedule, 25, "trailing")
 *_, mine = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(8))
 *_, theirs = sample.ddpm(model, noise[:8], rows, torch.Generator().manual_seed(8))
 check.agree("ddpm", mine, theirs, within=1e-3)
 *_, other = my_ddpm(model, noise[:8], rows, torch.Generator().manual_seed(9))
-fig = show.strip([mine, other, paint(pipe.unet, noise[:8], 50)], ["ddpm", "ddpm, other dice", "ddim, no dice"])
+fig = show.strip([mine, other, paint(pipe.unet, noise[:8], 25)], ["ddpm", "ddpm, other dice", "ddim, no dice"])
 show.figure(fig, "One column starts from one noise. The dice on the way decide as much as the start does.")
 
 # %% [markdown] tags=["exercise"]

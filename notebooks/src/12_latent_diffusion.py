@@ -6,7 +6,7 @@
 # - say what compression buys, what it loses, and why there is a scale factor;
 # - write the sampler of Stable Diffusion, with guidance, from memory.
 #
-# **Time:** at most 5 minutes on a laptop with 2 cores, no GPU; 45 + 60 + 60 seconds of it are training that you
+# **Time:** at most 5 minutes on a laptop with 2 cores, no GPU; 35 + 45 + 45 seconds of it are training that you
 # can watch.
 #
 # **Needs:** lesson 02 (what a VAE is) and lesson 07 (what a diffusion model is). Nothing is downloaded. Words are
@@ -37,7 +37,7 @@ from minildm.course import check
 from minildm.unet import UNet
 
 TRAIN = True  # False: take the models that came with the package instead
-VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 45, 60, 60  # of live training
+VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 35, 45, 45  # of live training
 JUDGED = 50  # prompts a model is judged by
 
 opened = time.perf_counter()
@@ -108,7 +108,7 @@ with torch.no_grad():
         check.agree(name, mine, theirs)
 
 # %% [markdown]
-# Now train one. It is smaller than the shipped one, and it has 45 seconds instead of many minutes. The pictures
+# Now train one. It is smaller than the shipped one, and it has 35 seconds instead of many minutes. The pictures
 # below the bar are reconstructions of scenes that it is never trained on. Watch what comes first: the
 # background, then colours, then places; outlines come last.
 
@@ -348,13 +348,13 @@ with torch.no_grad():
 # %% [markdown]
 # ### A race: latents against pixels
 #
-# Two networks of the same kind get the same captions, the same pictures of one object, and the same 60 seconds. One
+# Two networks of the same kind get the same captions, the same pictures of one object, and the same 45 seconds. One
 # works in the latents of the shipped autoencoder. The other works on pixels; it has two more levels in front to get down to
 # 8 x 8, where both have their attention. One caption in ten is left out, so that each also learns to draw
 # without a sentence; guidance will need that (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
 #
 # The latent one has a head start that should be said aloud: its autoencoder was trained before, and not in these
-# 60 seconds. That is paid once, for all models ever built on it.
+# 45 seconds. That is paid once, for all models ever built on it.
 #
 # Do not wait for the loss to reach zero. It cannot: nobody can know the noise exactly. It should fall fast, then
 # settle, while the pictures go on getting better. The samples tell more.
@@ -438,7 +438,7 @@ judge(
 )
 
 # %% [markdown]
-# A minute is not much. Here are the same two after 300 seconds on two cores, from shipped snapshots. The commands that
+# Less than a minute is not much. Here are the same two after 300 seconds on two cores, from shipped snapshots. The commands that
 # made them are printed too; run them if you have ten minutes.
 
 # %%

@@ -199,13 +199,13 @@ for name, schedule in (("published", published), ("with zero terminal SNR", leve
 # %% [markdown]
 # ## Other ways through the same rows
 #
-# Stable Diffusion 1.5 was published with the sampler PNDM, which draws its next step out of the last four answers. It and
-# Heun's method look ahead in terms of $x / \alpha$. On the published rows that is well; on ours, which begin at
-# $\alpha = 0.00005$, it blows up every small error of the first answer, so they are left out where the small model draws.
-# The library's samplers from the same noise, with only eight steps:
+# Stable Diffusion 1.5 was published with the sampler PNDM, which draws its next step out of the noise of the last four
+# answers. On the published rows that is well. Ours begin at $\alpha = 0.00005$, where $x$ is noise and nothing else, and
+# it would blow up every small error of the first answer: the library refuses it there. The samplers from the same noise,
+# with only eight steps:
 
 # %%
-names = ["ddpm", "ddim", "euler", "dpmpp_2m"] + (["heun", "pndm"] if WEIGHTS else [])
+names = ["ddpm", "ddim", "euler", "heun", "dpmpp_2m"] + (["pndm"] if WEIGHTS else [])
 start = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(4))
 drawn = [
     tasks.text2img(pipe, PROMPT, steps=8, scale=SCALE, sampler=name, noise=start, generator=torch.Generator().manual_seed(1))
