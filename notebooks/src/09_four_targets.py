@@ -192,7 +192,7 @@ for kind, factor in FACTORS.items():
     axes[0].semilogy(curve, factor, color=HUES[kind], label=kind)
     axes[1].semilogy(curve, factor * alpha / sigma, color=HUES[kind])
 for ax, what in zip(axes, ("x0", "eps"), strict=True):
-    ax.set(xlabel="log-SNR: clean at the left, noise at the right", xlim=(10, -10), ylim=(0.004, 250))
+    ax.set(xlabel="log-SNR: clean at the left, noise at the right", xlim=(10, -10), xticks=range(-10, 11, 5), ylim=(0.004, 250))
     ax.set_title(f"an error of 1 in the answer is in {what} ...")
 axes[0].legend(loc="upper left", ncols=2)
 show.figure(fig, "eps is a bad question in the noise, x0 at the clean end. v and flow stay at 1 or below everywhere.")
@@ -221,7 +221,7 @@ def view(target, row, table):
     ax.axis("off")
     for i, title in enumerate(("x: seen", f"right {target}", "with an error", "x0 it stands for")):
         ax.text(i * 166, -6, title, va="bottom")
-    ax = fig.add_axes((0.82, 0.24, 0.17, 0.62))
+    ax = fig.add_axes((0.82, 0.24, 0.15, 0.62))
     ax.plot(curve, FACTORS[target].log10(), color=HUES[target])
     ax.axvline(max(-10.0, min(10.0, levels.log_snr(level))), color="black", linestyle=":", linewidth=1.5)
     ax.set(xlim=(10, -10), ylim=(-2.4, 2.4), xlabel="log-SNR", title="error of x0, times")
@@ -273,21 +273,39 @@ for kind, weight in WEIGHTS.items():
     axes[0].semilogy(snr.log(), weight, color=HUES[kind], label=kind)
 axes[0].set(xlim=(8, -8), ylim=(1e-3, 3e3), xlabel="log-SNR", title="weight of the x0 error")
 axes[0].legend(loc="upper right")
-trainings = {"linear, eps": (levels.linear(), "eps"), "cosine, v": (cosine, "v"), "flow, flow": (levels.flow(), "flow")}
+trainings = {"linear table, eps": (levels.linear(), "eps"), "cosine table, v": (cosine, "v"),
+             "flow table, flow": (levels.flow(), "flow")}  # fmt: skip
 for name, (table, kind) in trainings.items():
-    log_snr = 2 * (table.alpha[:-1] / table.sigma[:-1]).log()
-    rows_per_unit = -1 / log_snr.diff() / len(table)
-    det = {"eps": table.alpha, "v": table.alpha**2 + table.sigma**2, "flow": table.alpha + table.sigma}[kind][:-2]
-    on_eps = (det / table.alpha[:-2]) ** 2 * rows_per_unit  # the loss of this target in terms of the eps error
-    axes[1].plot(log_snr[:-1], on_eps, color=HUES[kind], label=name)
-axes[1].set(xlim=(8, -8), ylim=(0, 1.2), xlabel="log-SNR", title="weight of the eps error, times rows there")
-axes[1].legend(loc="upper left")
+    alpha, sigma = table.alpha[:-1], table.sigma[:-1]  # without the last row of flow, which is pure noise
+    log_snr = 2 * (alpha / sigma).log()
+    rows_there = -1 / log_snr.diff() / len(table)  # which share of the rows lies on one unit of log-SNR
+    det = {"eps": alpha, "v": alpha**2 + sigma**2, "flow": alpha + sigma}[kind]
+    axes[1].semilogy(log_snr[:-1], (det / sigma).square()[:-1] * rows_there, color=HUES[kind], label=name)
+axes[1].set(xlim=(8, -8), ylim=(1e-4, 1e2), xlabel="log-SNR", title="the same, times the rows there")
+axes[1].legend(loc="lower left")
 show.figure(fig, "Left: what each loss asks for. Right: with the rows of their tables, three trainings on one scale.")
 
+u = torch.linspace(0.02, 0.98, 97, dtype=torch.float64, requires_grad=True)  # the place in the table, without its rows
+PLAIN = {"v": ((u * math.pi / 2).cos(), (u * math.pi / 2).sin()), "flow": (1 - u, u)}  # cosine, and flow
+asked = {}
+for kind, (alpha, sigma) in PLAIN.items():
+    log_snr = 2 * (alpha / sigma).log()
+    rows_there = -1 / torch.autograd.grad(log_snr.sum(), u)[0]
+    det = alpha**2 + sigma**2 if kind == "v" else alpha + sigma
+    asked[kind] = ((det / sigma) ** 2 * rows_there / (log_snr / 2).exp()).detach()
+check.agree("cosine and v, divided by the root of SNR, and 1 / pi", asked["v"], 1 / math.pi, within=1e-9)
+check.agree("flow and flow, divided by the root of SNR, and 1 / 2", asked["flow"], 1 / 2, within=1e-9)
+
 # %% [markdown]
-# The right half counts errors of the noise, the usual scale (per row and unit of log-SNR). "We predict v with a cosine
-# table" and "we train a flow" read like different methods; here they are two curves, and near neighbours over most of
-# the way. That they rise to the right is the point of both: next to pure noise they care for $x_0$, as eps does not.
+# Look at the right half: "v with a cosine table" and "flow" are two parallel lines. **They are one loss, up to a
+# constant.** For a cosine without the small print, $\alpha = \cos \frac{\pi u}{2}$ and $\sigma = \sin \frac{\pi u}{2}$,
+# where $u = t / T$, log-SNR falls by $\frac{\pi}{\alpha \sigma}$ per unit of $u$; so there are $\frac{\alpha
+# \sigma}{\pi}$ rows, times the weight $\frac{1}{\sigma^2}$: that is $\frac{1}{\pi} \frac{\alpha}{\sigma}$. For flow it
+# falls by $\frac{2}{\alpha \sigma}$, and with $\alpha + \sigma = 1$ the weight is $\frac{1}{\sigma^2}$ again: $\frac12
+# \frac{\alpha}{\sigma}$. (Kingma & Gao 2023, [arXiv 2303.00848](https://arxiv.org/abs/2303.00848), sort the losses of
+# many papers in this way.) Two methods with two names ask for the same thing at every level. What is left between them
+# is how the picture is scaled when the network sees it. The linear table with eps really is another wish: it cares less
+# for the noisy end.
 
 # %% [markdown] tags=["exercise"]
 # ### 09.weight: which loss is it really?
@@ -398,7 +416,7 @@ for name, found in scores.items():
 @torch.no_grad()
 def misses(kind, level):
     """By how much the answers miss the perfect answer, and the x0 they stand for the perfect x0: two numbers."""
-    x = level.alpha * fresh + level.sigma * start
+    x = level.alpha * fresh[:2000] + level.sigma * start[:2000]
     best, told = perfect(x, level), torch.full((len(x),), level.t)
     outs = [nets[kind, seed](x, told) for seed in SEEDS]
     off = torch.stack([out - denoise.to_output(best, x, level, kind) for out in outs])
@@ -413,8 +431,8 @@ fig, axes = plt.subplots(1, 2, figsize=(10, 3.5), sharey=True)
 for kind, line in lines.items():
     axes[0].semilogy(at, line[:, 0], color=HUES[kind], label=kind)
     axes[1].semilogy(at, line[:, 1], color=HUES[kind])
-axes[0].set(xlim=(11, -11), ylim=(1e-3, 30), xlabel="log-SNR", title="error of the answer itself")
-axes[1].set(xlim=(11, -11), xlabel="log-SNR", title="the same answers, error of x0")
+axes[0].set(xlim=(11, -11), ylim=(1e-3, 30), xticks=range(-10, 11, 5), xlabel="log-SNR", title="error of the answer itself")
+axes[1].set(xlim=(11, -11), xticks=range(-10, 11, 5), xlabel="log-SNR", title="the same answers, error of x0")
 axes[0].legend(ncols=2, loc="upper left")
 show.figure(fig, "Left: each is about equally good at its own task. Right: turned into x0, eps is torn away in the noise.")
 fig, axes = plt.subplots(1, 6, figsize=(11, 2.1), sharex=True, sharey=True)
@@ -422,6 +440,7 @@ for ax, (name, cloud) in zip(axes, {"data": fresh, **draws}.items(), strict=True
     ax.plot(*cloud[:2000].T, ".", markersize=1.5, color=HUES.get(name[:3] if "cut" in name else name, "black"))
     ax.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), title=name)
     ax.set_axis_off()
+axes[1].text(0, 0, "nearly all\noutside", ha="center", va="center")
 show.figure(fig, "Two thousand draws in 50 steps. From eps most lie far outside; with x0 cut to -2..2 they come back.")
 
 # %% [markdown]
@@ -470,19 +489,19 @@ def straightness(path):
 
 
 def draw_paths(ax, path, title, count=60):
-    for i in range(count):
-        ax.plot(*path[:, i].T, color="grey", linewidth=0.8)
-    ax.plot(*path[0, :count].T, ".", color=HUES["eps"], markersize=5)
-    ax.plot(*path[-1, :count].T, ".", color=HUES["x0"], markersize=5)
-    ax.set(aspect="equal", xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), title=title)
+    path = path[:, path[0].norm(dim=1) < 2.2][:, :count]
+    for one in path.unbind(1):
+        ax.plot(*one.T, color="grey", linewidth=0.8)
+    ax.plot(*path[0].T, ".", color=HUES["eps"], markersize=6)
+    ax.plot(*path[-1].T, ".", color=HUES["x0"], markersize=6)
+    ax.set(aspect="equal", xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), title=title)
     ax.set_axis_off()
 
 
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.5))
 draw_paths(axes[0], torch.stack([start, fresh]), "pairs for training")
-draw_paths(axes[1], walk(perfect, start, 100), "flow: the best network")
-*path, = sample.euler(perfect, start, levels.pick(cosine, 100, "trailing"))
-draw_paths(axes[2], torch.stack([start, *path]), "cosine: the best network")
+draw_paths(axes[1], walk(perfect, start[:100], 100), "flow: the best network")
+draw_paths(axes[2], walk(perfect, start[:100], 100, cosine), "cosine: the best network")
 show.figure(fig, "Blue noise, red data. Left: what is asked for. Middle, right: the mean of all lines through a point, "
                  "followed; no two paths cross any more, and they bend.")  # fmt: skip
 
@@ -561,7 +580,7 @@ for name, models in (("before", firsts), ("after", seconds)):
     print(f"{name:6} steps: distance {', '.join(said)}; straightness {max(bend):.4f}")
 
 # %%
-fig = plt.figure(figsize=(10, 5.4))
+fig = plt.figure(figsize=(10, 4.4))
 grid = fig.add_gridspec(2, 4, width_ratios=(1, 1, 1, 1.5))
 for i, (name, models) in enumerate((("before", firsts), ("after", seconds))):
     f = denoise.denoiser(models[0], "flow")
@@ -731,8 +750,8 @@ BROKEN = {
 }
 snr = torch.linspace(8, -8, 300).exp()
 fig, ax = plt.subplots(figsize=(8, 3.5))
-for name, rule in BROKEN.items():
-    ax.semilogy(snr.log(), rule(snr) * (snr + 1), label=name, linestyle="-" if name == "right" else "--")
+for (name, rule), look in zip(BROKEN.items(), ("-", (0, (1, 1)), "--", (3, (3, 3))), strict=True):
+    ax.semilogy(snr.log(), rule(snr) * (snr + 1), label=name, linestyle=look, linewidth=4 if look == (0, (1, 1)) else 2.5)
 ax.set(xlim=(8, -8), ylim=(1e-3, 1e4), xlabel="log-SNR", title="the weight on x0 that each weight on v stands for")
 ax.legend(loc="lower left")
 show.figure(fig, "One is what the paper asks for. The others agree with it here and there, and never in the noise.")

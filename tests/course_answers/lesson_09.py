@@ -172,6 +172,13 @@ def weight_flow_as_v():
     return weight_with(flow=lambda snr: snr + 1)
 
 
+def weight_no_roots(log_snr, have, want):
+    """alpha and sigma are made by the sigmoid of lesson 04, and it is forgotten that it gives their squares."""
+    alpha, sigma = log_snr.sigmoid(), (-log_snr).sigmoid()
+    size = {"eps": alpha, "x0": sigma, "v": alpha**2 + sigma**2, "flow": alpha + sigma}
+    return (size[want] / size[have]).square()
+
+
 def weight_of_want(log_snr, have, want):
     """Everything is told against x0 in the text, so `have` is forgotten."""
     return weight_through_x0(log_snr, "x0", want)
@@ -258,6 +265,22 @@ def euler_looks_ahead(velocity, x, steps):
         t, below = 1 - i / steps, 1 - (i + 1) / steps
         v = velocity(x, t)
         x = x - (v + velocity(x - v / steps, max(below, 1e-6))) / 2 / steps
+    return x
+
+
+def euler_in_rows(velocity, x, steps):
+    """Networks are told the row out of 1,000, so the velocity is asked for 1,000 and downwards."""
+    for i in range(steps):
+        x = x - velocity(x, 1000 - 1000 * i / steps) / steps
+    return x
+
+
+def euler_until_zero(velocity, x, steps):
+    """"From 1 down to 0" is written as a while, and a rounding error above 0 is one more step."""
+    t = 1.0
+    while t > 0:
+        x = x - velocity(x, t) / steps
+        t -= 1 / steps
     return x
 
 
@@ -374,13 +397,15 @@ WRONG = {
     "09.weight": [
         (weight_upside_down, "Upside down"), (weight_of_logs, "is a logarithm"), (weight_of_errors, "of the ERRORS"),
         (weight_v_without_one, "(SNR + 1) times"), (weight_eps_inverted, "The other way for eps"),
-        (weight_flow_as_v, "flow is not v"), (weight_of_want, "Divide by what `have`"),
+        (weight_flow_as_v, "flow is not v"), (weight_no_roots, "alpha SQUARED"),
+        (weight_of_want, "Divide by what `have`"),
         (weight_times, "Multiplied where"),
     ],
     "09.one_step": [
         (euler_plus, "with a minus"), (euler_upwards, "noise is t = 1"), (euler_at_the_end, "where the step BEGINS"),
         (euler_a_step_short, "A step too few"), (euler_one_direction, "for the whole way"),
         (euler_jumps, "a jump to the end"), (euler_looks_ahead, "Heun"), (euler_by_table, "1 / steps long"),
+        (euler_in_rows, "not the number of a row"), (euler_until_zero, "by rounding"),
     ],
     "09.edm": [
         (edm_exchanged, "1 minus that"), (edm_rooted_skip, "c_skip has no root"), (edm_for_unit_spread, "Nothing says"),

@@ -149,9 +149,14 @@ NOISE_IS_EPS = (
 NOT_V = "flow is not v: its determinant is alpha + sigma. So its loss is ((alpha + sigma) / sigma)^2 times that of x0."
 ONLY_WANT = "This is what `want` weighs against x0. Divide by what `have` weighs: it is `have` you start from."
 TIMES = "Multiplied where it should be divided: from have to x0 is one over have's weight, from x0 to want is want's."
+ONE_EACH = (
+    "One factor for each level, so a tensor like `log_snr`, also where all of them are 1: `torch.ones_like(log_snr)`."
+)
+NO_ROOTS = "sigmoid(log-SNR) is alpha SQUARED, and sigmoid(-log-SNR) is sigma squared: take the roots first."
 MEAN_IT = "Go through x0: which multiple of the x0 loss is the loss of each kind? Then divide one by the other."
 
-CHANGES = {"exponent": EXPONENT, "squares": SQUARES, "plus one": PLUS_ONE, "eps": NOISE_IS_EPS, "flow": NOT_V}
+CHANGES = {"exponent": EXPONENT, "squares": SQUARES, "plus one": PLUS_ONE, "eps": NOISE_IS_EPS, "flow": NOT_V,
+           "no roots": NO_ROOTS}  # fmt: skip
 
 
 def on_x0(log_snr: Tensor, kind: str, change: str = "") -> Tensor:
@@ -159,6 +164,10 @@ def on_x0(log_snr: Tensor, kind: str, change: str = "") -> Tensor:
     snr = log_snr if change == "exponent" else log_snr.exp()
     root = (log_snr / 2).exp() if change != "exponent" else log_snr.abs().sqrt()
     table = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1, "flow": (root + 1) ** 2}
+    if change == "no roots":
+        alpha, sigma = log_snr.sigmoid(), (-log_snr).sigmoid()
+        det = {"eps": alpha, "x0": sigma, "v": alpha**2 + sigma**2, "flow": alpha + sigma}
+        table = {kind: (size / sigma) ** 2 for kind, size in det.items()}
     if change == "plus one":
         table["v"] = snr
     if change == "eps":
@@ -179,7 +188,8 @@ def is_the_ratio_of_losses(fn: Callable) -> None:
                 slips.append((on_x0(log_snr, want, change) / on_x0(log_snr, have, change), hint))
             slips += [(1 / right, UPSIDE_DOWN), (1 / right.sqrt(), UPSIDE_DOWN)]
             call = f"For log-SNR {log_snr.tolist()}, from {have} to {want}: weight"
-            expect(got, right, call, hint_for(got, slips, MEAN_IT))
+            single = isinstance(got, int | float) or isinstance(got, Tensor) and not got.ndim
+            expect(got, right, call, ONE_EACH if single else hint_for(got, slips, MEAN_IT))
 
 
 def agrees_with_a_guess(fn: Callable) -> None:
