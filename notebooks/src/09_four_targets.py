@@ -447,12 +447,12 @@ show.figure(fig, "Two thousand draws in 50 steps. From eps most lie far outside;
 # %% [markdown]
 # **The same network, the same steps, and one of the four draws nothing.** Left: no task is easy everywhere. Middle and
 # right are our table of factors, measured. From eps the error of $x_0$ grows by $\sigma / \alpha$: the first step
-# starts from the last row, whose log-SNR is about -20, and an error of a few hundredths in eps becomes one of hundreds
-# in $x_0$. Published eps models live with it by two habits: they stop their table long before ($\alpha = 0.068$ in
-# Stable Diffusion's last row, lesson 04), or they cut $x_0$ to the range that pictures have. That is `denoise.clamped`,
-# and here it helps, at the price of a first step that was guesswork. x0 pays at the other end, more quietly: where
-# hardly any noise is left the picture is there to be copied, and a network does not copy exactly. The honest summary: v
-# and flow are never bad, and no target is best everywhere.
+# starts from the last row, whose log-SNR is about -20, and an error of a few hundredths in eps becomes one of a
+# thousand in $x_0$. Published eps models live with it by two habits: they stop their table long before ($\alpha =
+# 0.068$ in Stable Diffusion's last row, lesson 04), or they cut $x_0$ to the range that pictures have. That is
+# `denoise.clamped`, and here it helps, at the price of a first step that was guesswork. x0 pays at the other end, more
+# quietly: where hardly any noise is left the picture is there to be copied, and a network does not copy exactly. The
+# honest summary: v and flow are never bad, and no target is best everywhere.
 #
 # ## Flow: straight lines that cross
 #
