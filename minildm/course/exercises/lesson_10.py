@@ -31,7 +31,7 @@ UNSCALED = "The number has to multiply the whole way from uncond to cond, both p
 TWICE = (
     "Converted at the wrong place: a number called \"scale\" is ours already, and one called \"w\" needs 1 more, once."
 )
-CFG_OTHER = "Write down the answer for cond = 1 and uncond = 0, then for cond = 0 and uncond = 1: those are its factors."
+CFG_OTHER = "Write down the answer for cond = 1 and uncond = 0, then for 0 and 1: those are its factors."
 
 
 def mixed(convention: str) -> list[tuple[Callable, str]]:
