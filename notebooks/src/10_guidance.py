@@ -108,14 +108,14 @@ def my_guided(cond, uncond, scale):
     return guided
 
 
-def fog(ax, level, side=2.8):
+def fog(ax, level, side=3.2):
     """Where noisy points lie: our class in blue, everything else in orange."""
     line = torch.linspace(-side, side, 140)
     x = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
     for modes, hue in ((OTHERS, HUES[1]), (MINE, HUES[0])):
         shade = exact.log_density(x, level, modes, SPREAD).exp().view(140, 140)
         ax.contour(line, line, shade / shade.max(), (0.1, 0.4, 0.75), colors=[hue], linewidths=1.5)
-    ax.set(aspect="equal", xlim=(-2.6, 2.2), ylim=(-2.1, 2.2))
+    ax.set(aspect="equal", xlim=(-2.8, 2.4), ylim=(-2.4, 2.5))
     ax.set_axis_off()
 
 
@@ -550,7 +550,7 @@ show.figure(fig, "The model with words. Dashed: all eight colours equally often;
 # This model was trained for long, and the world is simple: with scale 1 it is already right in most pictures, and
 # what is left to gain lies within the intervals. What there is to lose is plain: "a circle" had nearly all colours at
 # scale 1, and has a few favourites at 4. **A good model needs less guidance**; large text models use 5 to 8 because,
-# on their data, they are bad at listening. At 7 and above the pictures fall apart: the latents have left the region in which
+# on their data, they are bad at listening. From 7 on the pictures fall apart: the latents have left the region in which
 # the decoder knows its way.
 #
 # ## Try it

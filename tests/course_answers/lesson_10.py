@@ -208,6 +208,17 @@ def between_wasteful(cond, uncond, scale, low, high):
     return denoise
 
 
+def between_never(cond, uncond, scale, low, high):
+    """The comparison is made with a table's integer level or a wrong sign, and is true nowhere."""
+
+    def denoise(x, level):
+        if not low <= -level.sigma <= high:
+            return cond(x, level)
+        return uncond(x, level) + scale * (cond(x, level) - uncond(x, level))
+
+    return denoise
+
+
 def between_always(cond, uncond, scale, low, high):
     """InvokeAI #521 asks for a scale for each step: at first there is one constant, whatever the level."""
 
@@ -307,6 +318,18 @@ def steer_without_grad(uncond, log_prob, scale):
     return denoise
 
 
+def steer_own_x(uncond, log_prob, scale):
+    """Tutorials on gradients write x.requires_grad_() on the tensor at hand, and there it does no harm."""
+
+    def denoise(x, level):
+        with torch.enable_grad():
+            x = x.requires_grad_()
+            slope = torch.autograd.grad(log_prob(x, level).sum(), x)[0]
+        return uncond(x, level) + scale * level.sigma**2 / level.alpha * slope
+
+    return denoise
+
+
 def steer_attached(uncond, log_prob, scale):
     """Everything stands inside the block that switches the gradients on, the return as well."""
 
@@ -341,11 +364,12 @@ WRONG = {
     "10.interval": [
         (between_uncond_outside, "there still is a condition"), (between_inside_out, "Turned inside out"),
         (between_one_end, "has two ends"), (between_times, "not `level.t`"), (between_wasteful, "thrown away"),
-        (between_always, "Guided at every level"),
+        (between_never, "Never guided"), (between_always, "Guided at every level"),
     ],
     "10.classifier": [
         (steer_away, "leads away"), (steer_as_eps, "takes from EPS"), (steer_no_alpha, "divide by alpha"),
         (steer_mean, "a mean divides"), (steer_bare, "no right size"), (steer_of_p, "a logarithm already"),
+        (steer_own_x, "was switched to gradients"),
         (steer_without_grad, "Samplers run without gradients"), (steer_attached, "hangs on its gradients"),
     ],
 }  # fmt: skip

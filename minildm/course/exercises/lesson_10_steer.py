@@ -15,6 +15,7 @@ MODES = torch.tensor([[-1.0, 0.8], [-0.2, -0.5], [0.9, 0.3], [0.7, -1.1]], dtype
 SPREAD, MINE = 0.3, slice(0, 2)
 COND, UNCOND = exact.denoiser(MODES[MINE], SPREAD), exact.denoiser(MODES, SPREAD)
 LEVELS = [Level(t, (1 - sigma**2) ** 0.5, sigma) for t, sigma in ((50.0, 0.1), (400.0, 0.6), (900.0, 0.96))]
+INNER = "The inner function returns nothing of use: it needs a `return` of its own, and that returns a picture x0."
 ASK = "What you return is asked later, again and again: a function of (x, level). Define it inside and return it."
 
 
@@ -39,8 +40,16 @@ def as_denoiser(got: object, call: str) -> Denoiser:
     return got
 
 
+def asked(denoise: Denoiser, x: Tensor, level: Level, call: str) -> Tensor:
+    got = denoise(x, level)
+    if not isinstance(got, Tensor):
+        raise Wrong(f"What {call} returns answers with {told(got)} when it is asked", INNER)
+    return got
+
+
 # 10.interval
 
+NOWHERE = "Never guided: the answer is cond's at every level, inside the interval as well."
 OUTSIDE = (
     "Outside the interval there is no guidance, but there still is a condition: the answer is cond's, scale 1. With "
     "uncond, scale 0, nobody says there what to draw."
@@ -67,7 +76,7 @@ def only_in_the_middle(fn: Callable) -> None:
             mine, plain = COND(x, level), UNCOND(x, level)
             guided = plain + 4 * (mine - plain)
             cond.calls = uncond.calls = 0
-            got = denoise(x, level)
+            got = asked(denoise, x, level, call)
             said = f"at sigma = {level.sigma}, which is {'inside' if inside else 'outside'}, {call}"
             if inside:
                 hint = hint_for(got, [(mine, inside_hint(fn, call)), (plain, INSIDE_OUT)], FORMULA)
@@ -83,7 +92,7 @@ def inside_hint(fn: Callable, call: str) -> str:
     """Not guided inside: is it t that is compared?"""
     denoise = as_denoiser(fn(COND, UNCOND, 4.0, 0.3, 0.8), call)
     x, level = points(), LEVELS[1]._replace(t=0.5)
-    return INSIDE_OUT if torch.allclose(denoise(x, level), COND(x, level)) else BY_T
+    return NOWHERE if torch.allclose(denoise(x, level), COND(x, level)) else BY_T
 
 
 def outside_hint(fn: Callable, call: str, x: Tensor) -> str:
@@ -102,7 +111,7 @@ SIGMA = (
 )
 ALPHA = "sigma^2 times the slope moves alpha * x0, as in Tweedie's formula of lesson 05. For x0 divide by alpha."
 SHARE = (
-    "With more pictures in the batch each is pushed less: a mean divides by their number. Take the slope of the SUM "
+    "One number is needed to take a slope of, and a mean divides each push by the number of pictures. Take the SUM "
     "over the batch: picture i occurs in one term only, so its own slope comes out."
 )
 BARE = "The slope alone has no right size: Tweedie's formula multiplies it by sigma^2 / alpha before x0 moves."
@@ -112,6 +121,7 @@ GRAD = (
     "torch.enable_grad():`, and take a copy of x with `.detach().requires_grad_()`."
 )
 LEAK = "What you return still hangs on its gradients, and a sampler of 50 steps would keep them all. Detach the slope."
+COPY = "The x of the sampler was switched to gradients as well. Make a copy of your own: `x.detach().requires_grad_()`."
 FACTOR = "x0 moves by scale * sigma^2 / alpha * slope. Check each of the four at scale 1, where cond has to come out."
 
 
@@ -141,11 +151,13 @@ def steers_as_bayes_says(fn: Callable) -> None:
                 want = plain + scale * (COND(x, level) - plain)
                 denoise = as_denoiser(fn(UNCOND, log_prob, scale), call)
                 try:
-                    got = denoise(x, level)
+                    got = asked(denoise, x, level, call)
                 except RuntimeError as error:
-                    if "require grad" not in str(error):
+                    said = {"require grad": GRAD, "scalar outputs": SHARE}
+                    hint = next((hint for part, hint in said.items() if part in str(error)), None)
+                    if hint is None:
                         raise
-                    raise Wrong(f"{call} stops under torch.no_grad: {error}".splitlines()[0], GRAD) from None
+                    raise Wrong(f"{call} stops with: {error}".splitlines()[0], hint) from None
                 move = scale * slope
                 slips = [
                     (plain - s**2 / a * move, AWAY), (plain - s * move, AWAY), (plain + s / a * move, SIGMA),
@@ -153,8 +165,9 @@ def steers_as_bayes_says(fn: Callable) -> None:
                     (plain + s**2 / a * scale * of_p, OF_P), (plain + s**2 / a * move / n, SHARE if n > 1 else FACTOR),
                 ]  # fmt: skip
                 expect(got, want, call, hint_for(got, slips, FACTOR))
-                if got.requires_grad:
-                    raise Wrong(f"{call} gives a tensor that requires gradients", LEAK)
+                if got.requires_grad or x.requires_grad:
+                    what = "gives what requires gradients" if got.requires_grad else "leaves x requiring gradients"
+                    raise Wrong(f"{call} {what}", LEAK if got.requires_grad else COPY)
 
 
 EXERCISES = (
