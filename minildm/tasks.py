@@ -115,7 +115,7 @@ def _film(pipe, denoise, x, rows, sampler, generator):
     yield x
     frame = rows
     # Heun's numbers depend on the frame, and published ones are of this one. But where a table begins in next to pure
-    # noise, or in nothing else, the first step would be one of thousands of units: there, and in flows, x stays as it is.
+    # noise, or in nothing else, the first step would be one of thousands of units: there x stays as it is.
     if sampler == "heun" and rows[0].sigma < FAR * rows[0].alpha:
         x, frame = x / rows[0].alpha, rescaled(rows)
     with pipe.at_work(pipe.unet):

@@ -622,7 +622,7 @@ check.agree("spread of the rescaled answer, and of cond's", out.flatten(1).std(1
 # ## With a classifier, for contrast
 #
 # Before there was a classifier-free way there was the other one: Dhariwal & Nichol 2021 ([arXiv
-# 2105.05233](https://arxiv.org/abs/2105.05233), section 4) *train* the classifier $p(c \mid x)$ and add its slope to
+# 2105.05233](https://arxiv.org/abs/2105.05233)) *train* the classifier $p(c \mid x)$ and add its slope to
 # an unconditional model. In our units, by step 2 above read backwards:
 #
 # $$D_s(x) = D(x) + s\,\frac{\sigma^2}{\alpha}\, \nabla_x \log p(c \mid x)
