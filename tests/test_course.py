@@ -208,7 +208,7 @@ def bad_generator(x):
 
 
 @pytest.mark.parametrize("fn, said", [
-    (stub, r"^· 99.double: not yet\. stub\(x \(1, 2\)\) returns nothing .*\n  Hint: add\n$"),
+    (stub, r"^· 99.double: not yet\. stub returns nothing .*\n  Hint: add\n$"),
     (dots, r"^· .*not yet"),
     (prints, r"^✗ .*prints something and returns nothing.\n  Your function printed:\n    tensor\(.*\n.*`return`"),
     (adds, r"double\(\[\[1.0, 2.0\]\]\) gives 3 at index \(0, 0\); it should be 2.\n  Hint: Twice"),
@@ -223,7 +223,7 @@ def bad_generator(x):
     (leaves, r"SystemExit: bye, in line"),
     (recurses, r"RecursionError: .*, in line \d+ of your code"),
     (hostile_error, r"Hostile.*, in line"),
-    (hostile_value, r"gives <Value instance at .*; a torch tensor"),
+    (hostile_value, r"gives <Value>; a torch tensor"),
     (generator, r"gives <generator.*; a torch tensor is wanted"),
     (bad_generator, r"NumPy ndarray.*\n  Your function printed:\n    debugging\n"),
     (3, r"3 is no function.\n  Hint: Hand over the function itself"),

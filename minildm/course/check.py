@@ -85,7 +85,7 @@ def judge(name: str, fn: Callable) -> Verdict:
         if printed.strip():
             what = f"{watched.call} prints something and returns nothing."
             return Verdict("wrong", what, "What is printed is gone; end your function with `return`.", printed)
-        what = f"not yet. {watched.call} returns nothing so far. (If you did write it: does it end with `return`?)"
+        what = f"not yet. {watched.name} returns nothing so far. (If you did write it: does it end with `return`?)"
         return Verdict("not yet", what, task.hints[0])
     if isinstance(error, Wrong):
         return Verdict("wrong", f"{error}.", error.hint, printed)
@@ -103,10 +103,11 @@ class Watched:
 
     def __init__(self, fn: Callable):
         self.fn, self.called, self.call = fn, False, ""
+        self.name = getattr(fn, "__name__", "your function")
 
     def __call__(self, *args: object) -> object:
         given = zip(_names(self.fn, len(args)), args, strict=True)
-        self.call = f"{getattr(self.fn, '__name__', 'your function')}({', '.join(_named(*pair) for pair in given)})"
+        self.call = f"{self.name}({', '.join(_named(*pair) for pair in given)})"
         before = [_frozen(arg) for arg in args]
         got = self.fn(*args)
         for i, arg in enumerate(args):

@@ -69,15 +69,18 @@ def expect(got: object, want: object, call: str, hint: str = "") -> None:
 
 
 def told(value: object) -> str:
-    """A value in a few words: a tensor by its shape, a network by its class, a function by its name, else its repr."""
+    """A value in a few words: a tensor by its shape, a function by its name, a list of tensors by its length, objects
+    by their class, else the repr."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if type(value).__module__ == "numpy":
         return f"a NumPy {type(value).__name__}"
-    if isinstance(value, torch.nn.Module):
-        return f"<{type(value).__name__}>"
     if inspect.isfunction(value):
         return value.__name__
+    if type(value) in (list, tuple) and any(isinstance(v, Tensor) for v in value):
+        return f"a {type(value).__name__} of {len(value)}, the first {told(value[0])}"
+    if type(value).__module__ != "builtins" and not isinstance(value, tuple):
+        return f"<{type(value).__name__}>"
     return SHORT.repr(value)
 
 
