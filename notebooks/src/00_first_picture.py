@@ -124,7 +124,7 @@ show.figure(fig, "The sentence as the picture network sees it: one row of 128 nu
 # %% [markdown]
 # ## From noise to a picture
 #
-# The picture network never sees pixels. It works on **latents**: here 4 x 8 x 8 = 256 numbers that stand for
+# The picture network, a *U-Net*, never sees pixels. It works on **latents**: here 4 x 8 x 8 = 256 numbers that stand for
 # the 3 x 32 x 32 = 3,072 numbers of a picture. At the start these 256 numbers are pure chance.
 #
 # At each step the network looks at the noisy latents and at the sentence, and guesses what the
@@ -461,7 +461,7 @@ check.exercise("00.half_right", half_right)
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): prompt, token, transformer, latent, U-Net, sampler, guidance, seed,
-# held-out pair, oracle, checkpoint.
+# held-out pair, oracle.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

@@ -9,7 +9,8 @@
 # - see why a perfect autoencoder is no artist: random latents decode to junk.
 #
 # **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
-# **Needs:** what a matrix product is. Nothing is downloaded, no papers read. Words in *slanted type* are explained
+#
+# **Needs:** what a matrix product and a gradient are. Nothing is downloaded, no papers read. Words in *slanted type* are explained
 # where they come up, and again in the [glossary](glossary.md).
 #
 # Stable Diffusion never paints a pixel. It paints in a small array of numbers, the *latent*, and a decoder makes the
@@ -256,7 +257,9 @@ show.figure(fig,
 # from which a way leads down.
 #
 # This is the first training of the course, so here is the loop in full. The learning rate rises, then falls along half
-# a cosine (Loshchilov & Hutter 2017, eq. 5): first large steps, then fine ones.
+# a cosine (Loshchilov & Hutter 2017, eq. 5): first large steps, then fine ones. And here is the device of this course:
+# **write it, prove that it is the library's, and import it ever after.** `check.same` feeds both the same inputs and prints
+# how far apart the answers are.
 
 # %%
 def my_rate(fraction, warmup=0.03):
@@ -334,7 +337,8 @@ show.figure(fig, "Grey is 0. One sheet, other axes: mixed in the right way, the 
 # ## Bend it
 #
 # A flat sheet is a poor picture of digits: they do not fill one, and half-way between a 1 and a 0 there is no digit.
-# Put layers with an activation before and after the bottleneck, and the sheet may bend. Such networks were shown to
+# Put layers with an *activation* before and after the bottleneck (a curved function of each number by itself, here SiLU,
+# $x \cdot \mathrm{sigmoid}(x)$), and the sheet may bend. Such networks were shown to
 # beat PCA with as many numbers by Hinton & Salakhutdinov 2006 ([doi
 # 10.1126/science.1127647](https://doi.org/10.1126/science.1127647)). We train six, of six sizes, and measure all on
 # digits that none of them has seen.

@@ -9,6 +9,7 @@
 # - find the most copied mistake in VAE code, which no error message shows.
 #
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+#
 # **Needs:** what an autoencoder is (lesson 01), and what mean and variance are. Nothing is downloaded, no papers read.
 # Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
@@ -136,8 +137,7 @@ show.figure(fig, "The bound is a bound: no q gets above log p(x); only the true 
 # because a logarithm may be any number and a width may not. Now $z$ has a slope: move $\mu$ by a little, and $z$ moves
 # by as much.
 #
-# From here on the device of this course: **write it, prove that it is the library's, and import it ever after.**
-# `check.same` feeds both the same inputs and prints how far apart the answers are.
+# As in lesson 01: write it, prove with `check.same` that it is the library's, and import it ever after.
 
 # %%
 def my_sample_latent(mean, logvar, generator=None):
@@ -195,8 +195,9 @@ check.agree("the cost of a silent latent and 0", my_kl(torch.zeros(1, 4), torch.
 #
 # (Kingma & Welling 2014, eq. 10, with a single draw.) With $\beta = 1$ it is the ELBO. Other $\beta$ make the *β-VAE*
 # (Higgins et al. 2017). Look closely: **$\beta$ and $s^2$ are one knob.** Only the product $2 s^2 \beta$ counts, the
-# weight of the second term when the first is written as a plain squared error. Programs multiply all by $2 s^2 / d$,
-# so that the first part is the familiar mean squared error; then `kl_weight` is $2 s^2 \beta$.
+# weight of the second term when the first is written as a plain squared error. Programs multiply all by $2 s^2 / d$: the
+# first part becomes the familiar mean squared error, the second $2 s^2 \beta\, \mathrm{KL} / d$. `kl_weight` is
+# $2 s^2 \beta$; the division by $d$ stands in the code.
 
 # %%
 def my_vae_loss(model, pixels, kl_weight, generator=None):
@@ -264,11 +265,12 @@ lazy = (unseen - pictures.mean(0)).square().mean()
 print(f"the mean digit as the only answer would have the error {lazy:.3f}")
 guesses = torch.linspace(0.05, 0.5, 2000, dtype=torch.float64)  # of s squared
 best = guesses[(0.5 * guesses.log() + error / (2 * guesses)).argmin()]
-check.agree("the s squared with the highest ELBO, and the squared error", best, error, within=1e-3)
+check.agree("the s squared that suits this error best, and the error", best, error, within=1e-3)
 
 # %% [markdown]
 # The last line answers a question that you may have had: **who says how large $s^2$ is?** In the ELBO it stands twice,
-# in $\frac{1}{2 s^2} \cdot \text{error}$ and in the constant, $\frac12 \log s^2$ for each pixel. The slope of the sum
+# in $\frac{1}{2 s^2} \cdot \text{error}$ and in the constant, $\frac12 \log s^2$ for each pixel. (In the ELBO the error
+# is that of draws of $q$, usually a little larger than this one, which is rebuilt from the mean.) The slope of the sum
 # is 0 where $s^2$ is the mean squared error itself: how far we *say* the pixels stray should be how far they *do*
 # (Rybkin et al. 2021, [sigma-VAE](https://orybkin.github.io/sigma-vae/)). Our 0.1 lies near it.
 #

@@ -13,8 +13,9 @@
 # - measure what a latent space knows with a linear probe, and unmask a probe that has learned nothing;
 # - add "more blue" to a picture by an arrow, and count how often that works instead of showing the best one.
 #
-# **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises. **Needs:**
-# lesson 02 (what a VAE is; two trained ones come with this package), and the oracle's idea from lesson 00. No papers
+# **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+#
+# **Needs:** lesson 02 (what a VAE is; two trained ones come with this package), and the oracle's idea from lesson 00. No papers
 # read. Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # A VAE turns pictures into numbers and back. Between the two lies a space that nobody designed: it came about in
@@ -298,7 +299,7 @@ check.agree("squared length on the straight line over formula, and 1", measured 
 # (Shoemake 1985, [doi 10.1145/325165.325242](https://doi.org/10.1145/325165.325242), for the turning of things in
 # animated films; White 2016, [arXiv 1609.04468](https://arxiv.org/abs/1609.04468), for latent spaces.) Two random
 # draws in many dimensions stand nearly at a right angle, and there the weights become $\cos$ and $\sin$ of $t \cdot
-# 90°$, whose squares add up to 1: **variances add, as in lesson 04, and the noise stays as strong as it was.** To see
+# 90°$, whose squares add up to 1: **variances add (lesson 04 lives on that rule), and the noise stays as strong as it was.** To see
 # it, let the 4x8x8 numbers be noise and look at them:
 
 # %%
@@ -447,7 +448,8 @@ show.figure(six_maps(torch.from_numpy(pca.transform(flat[some])[:, :2]), some, "
 # \qquad
 # q_{ij} = \frac{(1 + \|y_i - y_j\|^2)^{-1}}{\sum_{k \ne l} (1 + \|y_k - y_l\|^2)^{-1}} .$$
 #
-# Then the map points $y$ are moved until the $q$ fit the $p$ (their KL divergence, as in lesson 02). How wide is
+# The shares of each pair are averaged, $p_{ij} = (p_{j|i} + p_{i|j}) / 2n$, so that all of them add up to 1 as the $q_{ij}$
+# do. Then the map points $y$ are moved until the $q_{ij}$ fit the $p_{ij}$ (their KL divergence, as in lesson 02). How wide is
 # $\sigma_i$? So wide that the point has a given number of neighbours, the **perplexity**: $2^{H_i}$ with the entropy
 # $H_i = -\sum_j p_{j|i} \log_2 p_{j|i}$. For $k$ equal shares that is $k$, so it is a soft count of neighbours. *Every*
 # point gets as many, in a crowd as in a desert. Remember that sentence.

@@ -129,7 +129,8 @@ show.figure(fig, "Left: only with both roots the spread stays 1. Right: two spik
 # \sigma_t = \sqrt{1 - \bar\alpha_t}, \qquad \bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$$
 #
 # (Ho et al. 2020, eq. 4. They write $q(x_t \mid x_0)$ for this bell curve around $\sqrt{\bar\alpha_t}\, x_0$, and
-# $\bar\alpha$, *alpha-bar*, is what every program calls it.) Papers count the steps from 1, Python and our tables count
+# $\bar\alpha$, *alpha-bar*, is what every program calls it. Beware: their $\alpha_t$ is our $a_t$, what one step keeps;
+# our $\alpha_t$ is the root of $\bar\alpha_t$.) Papers count the steps from 1, Python and our tables count
 # them from 0: what we call $t = 0$ has one step behind it.
 #
 # Do not take it on trust. The proof says more than "similar": it says *which* one noise stands for all the small ones.
@@ -160,9 +161,8 @@ fig = show.strip([walked, leapt], ["step by step", "in one leap"], columns=[f"{t
 show.figure(fig, "A thousand steps, or one: not alike but equal, pixel by pixel.")
 
 # %% [markdown]
-# So a schedule is nothing but a table: for each $t$ an $\alpha$ and a $\sigma$. From here on the device of this course:
-# **write it, prove that it is the library's, and import it ever after.** `check.same` feeds both the same inputs and
-# prints how far apart the answers are.
+# So a schedule is nothing but a table: for each $t$ an $\alpha$ and a $\sigma$. As always here: write it, prove it with
+# `check.same` (the same inputs to both, and how far apart the answers are), and import it ever after.
 
 # %%
 def my_linear(steps=1000, beta_start=1e-4, beta_end=0.02):
@@ -186,7 +186,7 @@ check.same(my_linear, levels.linear)
 # logarithm since SNR runs from a thousand down to a few thousandths. At $\lambda = 0$ picture and noise are equally strong;
 # every 2.3 on the scale is a factor of ten.
 #
-# Where $\alpha^2 + \sigma^2 = 1$, one number tells both. Solve $\alpha^2 / (1 - \alpha^2) = e^\lambda$ for $\alpha^2$:
+# Where $\alpha^2 + \sigma^2 = 1$ (such a table is called *variance preserving*), one number tells both. Solve $\alpha^2 / (1 - \alpha^2) = e^\lambda$ for $\alpha^2$:
 #
 # $$\alpha^2 = \frac{1}{1 + e^{-\lambda}} = \mathrm{sigmoid}(\lambda), \qquad
 # \sigma^2 = \mathrm{sigmoid}(-\lambda).$$

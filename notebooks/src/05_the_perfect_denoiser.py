@@ -19,10 +19,11 @@
 # A diffusion model is a network that removes noise. In this lesson there is no network. Where the data are known, the
 # *best possible* denoiser can be written down in a few lines, and everything about diffusion can be seen without the
 # fog of training: what a network is trained towards, how its answers draw pictures, and why we are lucky that it never
-# gets there. Words in *italics* are in the [glossary](glossary.md).
+# gets there. Words in *slanted type* are explained where they come up; most are in the [glossary](glossary.md) again.
 
 # %% tags=["setup"]
 import math
+import time
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -34,6 +35,7 @@ from minildm.course import check
 from minildm.data import digits
 from minildm.levels import Level
 
+opened = time.perf_counter()
 show.style()
 schedule = levels.cosine()  # 1,000 noise levels
 rows = levels.pick(schedule, 50, "trailing")  # 50 steps down, from pure noise to clean
@@ -194,6 +196,10 @@ show.figure(fig, "How likely each x0 is (each curve drawn to height 1): what we 
 # %% [markdown]
 # From one bell curve to several, a *mixture*: first ask which of the modes $x$ came from, then let each mode answer for
 # itself, and average. That is your turn.
+#
+# (There are four exercises, each where its subject comes up. Write your answer in place of the dots and run the cell. Its
+# last line looks at what you wrote: a tick, or what is amiss and on which input. `check.hint("05.posterior_mean")` gives a
+# hint, and a clearer one each time. Whatever you write, the notebook runs on.)
 
 # %% [markdown] tags=["exercise"]
 # ### 05.posterior_mean: several bell curves
@@ -329,9 +335,9 @@ for name, x, mixture in (
 # ### 05.score: walk with nothing but a slope
 #
 # Somebody gives you `score(x, level)`, the slope of the log density of noisy points, and nothing else: no data, no
-# denoiser. Write `step(score, x, level, below)`: the step of `ddim` from `level` to the cleaner row `below`. From the
-# score get the clean picture and the noise that `x` consists of, and put them together again with the two numbers of
-# `below`. The check takes one step, and then 200 with your function.
+# denoiser. Write `step(score, x, level, below)`: the step of the sampler `ddim` (the next section shows where it leads)
+# from `level` to the cleaner row `below`. Get from the score the guess $D$ and the noise $\hat\epsilon$ that `x` consists
+# of; the new x is $\alpha' D + \sigma' \hat\epsilon$, with the two numbers of `below`. The check takes one step, and then 200 with your function.
 
 # %% tags=["exercise"]
 def step(score, x, level, below):
@@ -643,7 +649,7 @@ show.figure(fig, "The same noises. The less one sees at once, the newer the digi
 # patches agree where they overlap, and the whole was never written by anybody: a mosaic. With windows too small nobody
 # keeps the whole together. Kamb & Ganguli 2025 ([arXiv 2412.20292](https://arxiv.org/abs/2412.20292)) show that this
 # picture predicts, to a good part, what trained convolutional networks really draw. Whether a model copies is a question
-# to measure, with the distance above: lesson 13 does.
+# to measure, with the distance above, and not one to take on trust.
 #
 # ## The floor under the loss
 #
@@ -671,7 +677,7 @@ for name, f in (("sure: the sign of x", x.sign()), ("bold: x / alpha", x / alpha
     print(f"{name:20} error {total:.4f} = {learnable:.4f} to be learned + {floor:.4f} that nobody gets rid of")
 
 # %% [markdown]
-# Now the loss of the library, `train.diffusion_loss`, the one that trains all networks of this course (Ho et al. 2020, eq.
+# Now the loss of the library, `train.diffusion_loss`, the one that trains the diffusion networks of this course (Ho et al. 2020, eq.
 # 14). It asks for the noise; so we dress the perfect denoiser up as a network that answers with $\hat\epsilon$.
 
 # %%
@@ -832,6 +838,9 @@ show.figure(fig, "Who knows five draws five. Who is told of too little noise dec
 # only a part, to make room for fresh noise; without that, x is too clean for its level, and the denoiser pulls everything
 # to the middle.</details>
 #
-# **Words of this lesson** (all in the [glossary](glossary.md)): posterior mean, mixture, mode, score, Tweedie's formula,
-# ODE and SDE sampling, memorisation, irreducible loss, denoising score matching. **Next:** in lesson 06 we build the network
-# that will try, and luckily fail, to be perfect.
+# **Words of this lesson** ([glossary](glossary.md)): denoiser, posterior, mixture, mode, score, Tweedie's formula, ODE
+# and SDE, sampler, DDIM, memorisation, irreducible loss, denoising score matching. **Next:** in lesson 06 we build the
+# network that will try, and luckily fail, to be perfect.
+
+# %%
+print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

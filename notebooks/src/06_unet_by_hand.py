@@ -13,6 +13,7 @@
 # - measure where a network looks, and find three faults in it that no error message shows.
 #
 # **Time:** about half a minute of computing on a laptop with 2 cores, no GPU; two to three hours with the exercises.
+#
 # **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$), and what a convolution and a gradient are. Nothing is
 # trained or downloaded. Words in *slanted type* are explained where they come up, and again in the
 # [glossary](glossary.md).
