@@ -5,13 +5,15 @@ import inspect
 import pkgutil
 import reprlib
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...files import UserError
+
+Slips = Iterable[tuple[Tensor, str]]  # what one comes to by a mistake, and the hint for it
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,17 @@ def expect(got: object, want: object, call: str, hint: str = "") -> None:
             raise Wrong(f"{call} gives {got[at]:g} at index {at}; it should be {want[at]:g}", hint)
     elif got != want:
         raise Wrong(f"{call} gives {told(got)}; it should be {told(want)}", hint)
+
+
+def near(got: object, want: Tensor, within: float = 1e-4) -> bool:
+    """Whether `got` is this tensor but for rounding: `within` of its values, or a tenth of that near 0."""
+    same = isinstance(got, Tensor) and got.shape == want.shape
+    return same and torch.allclose(got.to(want), want, within, within / 10)
+
+
+def hint_for(got: object, slips: Slips, otherwise: str = "", within: float = 1e-4) -> str:
+    """The hint for a wrong answer, by how one comes to it: that of the first slip that gives what the learner got."""
+    return next((hint for slip, hint in slips if near(got, slip, within)), otherwise)
 
 
 def told(value: object) -> str:

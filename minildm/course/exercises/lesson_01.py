@@ -1,21 +1,11 @@
 """Lesson 01, principal directions: latents and rebuilt pictures, and how many directions are enough."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, told
-
-
-def near(got: object, want: Tensor) -> bool:
-    return isinstance(got, Tensor) and got.shape == want.shape and torch.allclose(got.to(want), want, 1e-3, 1e-3)
-
-
-def hint_for(got: object, slips: Iterable[tuple[str, Tensor]], otherwise: str) -> str:
-    """The first hint in `slips`, pairs of a hint and what one comes to by that mistake, that fits what came."""
-    return next((hint for hint, slip in slips if near(got, slip)), otherwise)
-
+from . import Exercise, Wrong, hint_for, near, told
 
 # 01.pca
 
@@ -118,13 +108,14 @@ def rebuilds(fn: Callable) -> None:
         call = f"{what}, k = {k}"
         z, rebuilt = taken(fn, seen, new, k, call)
         want = shadows(seen, new, k)
-        if not near(rebuilt, want):
-            hint = hint_for(rebuilt, [(hint, shadows(seen, new, k, change)) for change, hint in SLIPS.items()], PROJECT)
+        if not near(rebuilt, want, 1e-3):
+            slips = [(shadows(seen, new, k, change), hint) for change, hint in SLIPS.items()]
+            hint = hint_for(rebuilt, slips, PROJECT, within=1e-3)
             at = int((rebuilt - want).abs().amax(1).argmax())
             raise Wrong(f"{call}: point {at} of `new`, {shown(new[at])}, is rebuilt as {shown(rebuilt[at])}; it should "
                         f"be {shown(want[at])}", hint)  # fmt: skip
         directions = torch.linalg.svd(seen - seen.mean(0), full_matrices=False)[2][:k]
-        if not near(z.abs(), ((new - seen.mean(0)) @ directions.T).abs()):
+        if not near(z.abs(), ((new - seen.mean(0)) @ directions.T).abs(), 1e-3):
             raise Wrong(f"{call}: the latents of point 0 are {shown(z[0])}, apart from signs not what they should be",
                         LATENTS)  # fmt: skip
 
@@ -138,7 +129,7 @@ def keeps_the_variance(fn: Callable) -> None:
     for what, seen, _, k in clouds()[1:]:
         _, once = taken(fn, seen, seen, k, what)
         _, twice = taken(fn, seen, once, k, what)
-        if not near(twice, once):
+        if not near(twice, once, 1e-3):
             raise Wrong(f"{what}: rebuilt twice is not rebuilt once, and a shadow is its own shadow", PROJECT)
         centred = seen - seen.mean(0)
         left = torch.linalg.svdvals(centred)[k:].square().sum().item() / len(seen)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ... import vae
-from . import Exercise, Wrong, expect, told
-from .lesson_02 import Slips, hint_for, near, normals
+from . import Exercise, Slips, Wrong, expect, hint_for, near, told
+from .lesson_02 import normals
 
 # 02.elbo
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, expect
-from .lesson_04 import hint_for, near
+from . import Exercise, Wrong, expect, hint_for, near
 
 # 03.quantile_grid
 

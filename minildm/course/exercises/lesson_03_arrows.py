@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import oracle, scenes, weights
-from . import Exercise, Wrong, expect, told
-from .lesson_04 import hint_for
+from . import Exercise, Wrong, expect, hint_for, told
 
 # 03.probe
 

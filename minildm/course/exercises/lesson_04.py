@@ -1,25 +1,13 @@
 """Lesson 04, noise: the leap to step t, and the cosine table."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ... import levels
-from . import Exercise, Wrong, expect
-
-Slips = Iterable[tuple[Tensor, str]]  # what one comes to by a mistake, and the hint for it
-
-
-def near(got: object, want: Tensor) -> bool:
-    return isinstance(got, Tensor) and got.shape == want.shape and torch.allclose(got.to(want), want, 1e-4, 1e-5)
-
-
-def hint_for(got: object, slips: Slips, otherwise: str) -> str:
-    """The hint for a wrong answer, by how one comes to it."""
-    return next((hint for slip, hint in slips if near(got, slip)), otherwise)
-
+from . import Exercise, Slips, Wrong, expect, hint_for
 
 # 04.q_sample
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ... import levels
-from . import Exercise, Wrong, expect, told
-from .lesson_04 import Slips, hint_for
+from . import Exercise, Slips, Wrong, expect, hint_for, told
 
 # 04.terminal_snr
 

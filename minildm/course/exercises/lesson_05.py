@@ -8,17 +8,7 @@ from torch import Tensor
 
 from ... import exact, levels
 from ...levels import Level
-from . import Exercise, Wrong, expect
-
-
-def slip(got: object, known: dict[str, Tensor], otherwise: str = "") -> str:
-    """The hint of the first mistake in `known`, a hint and what it leads to, that gives what the learner got."""
-    if isinstance(got, Tensor):
-        for hint, wrong in known.items():
-            if got.shape == wrong.shape and torch.allclose(got.to(wrong), wrong, rtol=1e-3, atol=1e-5):
-                return hint
-    return otherwise
-
+from . import Exercise, Wrong, expect, hint_for
 
 # 05.posterior_mean
 
@@ -80,7 +70,7 @@ def averages_the_modes(fn: Callable) -> None:
     for x, mixture in ((line, LINE), (plane, PLANE)):
         got = fn(x, MIDDLE, *mixture)
         want = by_quadrature(x, MIDDLE, *mixture) if x.shape[1] == 1 else exact.posterior_mean(x, MIDDLE, *mixture)
-        hint = slip(got, {VOTES[change]: voted(x, MIDDLE, mixture, change) for change in VOTES})
+        hint = hint_for(got, [(voted(x, MIDDLE, mixture, change), VOTES[change]) for change in VOTES], within=1e-3)
         expect(got, want, f"posterior_mean for {len(mixture[0])} modes in {x.shape[1]}-D at alpha 0.6", hint)
     far, clean = torch.tensor([[30.0, -20.0], [0.1, 0.2]]), Level(10.0, 0.999, 0.04)
     want = exact.posterior_mean(far, clean, *PLANE)
@@ -124,7 +114,8 @@ def steps_with_a_score(fn: Callable) -> None:
         "that belongs there.": x0,
     }
     got = fn(bell, x, level, below)
-    expect(got, to(x0, eps), "step from sigma 0.8 to sigma 0.6", slip(got, known))
+    hint = hint_for(got, [(end, hint) for hint, end in known.items()], within=1e-3)
+    expect(got, to(x0, eps), "step from sigma 0.8 to sigma 0.6", hint)
     rows = levels.pick(levels.cosine(), 200, "trailing")
     crowd = torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]])
     for level, below in pairwise(rows):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ... import levels
 from ...levels import Level
-from . import Exercise, Wrong, expect
-from .lesson_05 import bell, slip
+from . import Exercise, Wrong, expect, hint_for
+from .lesson_05 import bell
 
 # 05.dsm_loss
 
@@ -49,7 +49,8 @@ def loses_nothing_on_one_point(fn: Callable) -> None:
 
     for score, want in ((perfect, torch.zeros(16)), (mute, eps.square().mean(1))):
         got = fn(score, x0, level, eps)
-        hint = slip(got, {LOSSES[change]: loss_of(score, x0, level, eps, change) for change in LOSSES})
+        slips = [(loss_of(score, x0, level, eps, change), LOSSES[change]) for change in LOSSES]
+        hint = hint_for(got, slips, within=1e-3)
         if isinstance(got, Tensor) and got.ndim == 0:
             hint = "One number for each point of the batch is wanted, (b,): average over the coordinates only."
         expect(got, want, f"dsm_loss of the {score.__name__} score, on a data set of a single point,", hint)
@@ -100,7 +101,7 @@ def tells_how_wide_the_crowd_is(fn: Callable) -> None:
         got = fn(list(rows), s, noise)
         number = torch.as_tensor(got).float() if isinstance(got, int | float | Tensor) else got
         changes = [c for c in ENDS if c not in ("never noise", "always noise")] + ["always noise", "never noise"]
-        hint = slip(number, {ENDS[c]: ends(rows, s, noise, c) for c in changes})
+        hint = hint_for(number, [(ends(rows, s, noise, c), ENDS[c]) for c in changes], within=1e-3)
         want = ends(rows, s, noise)
         expect(number, want, f"crowd_spread over {len(rows) - 1} steps, s = {s:g}, noise = {noise}", hint)
     wide, narrow = (float(fn(list(many), 0.5, noise)) for noise in (True, False))

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Exercise, Wrong, expect
-from .lesson_04 import Slips, hint_for
+from . import Exercise, Slips, Wrong, expect, hint_for
 
 # 06.time
 

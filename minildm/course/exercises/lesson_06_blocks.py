@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import layers
-from . import Exercise, Wrong, expect, told
-from .lesson_04 import hint_for
+from . import Exercise, Wrong, expect, hint_for, told
 
 # 06.count
 

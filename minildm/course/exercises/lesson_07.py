@@ -1,24 +1,16 @@
 """Lesson 07, training a pixel DDPM: the loss of a network that answers v, and the average of its weights."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ...levels import Schedule
-from . import Exercise, Wrong, expect
+from . import Exercise, Wrong, expect, hint_for
 
 # Few levels, none of them clean or pure noise: (alpha, sigma) lie on a circle.
 ANGLES = torch.linspace(0.3, 1.4, 10, dtype=torch.float64)
 SCHEDULE = Schedule(torch.arange(10).double(), ANGLES.cos(), ANGLES.sin())
-
-
-def slip(got: object, known: Iterable[tuple[Tensor, str]], otherwise: str = "") -> str:
-    """The hint for a wrong answer, by how one comes to it."""
-    for value, hint in known:
-        if isinstance(got, Tensor) and got.shape == value.shape and torch.allclose(got.to(value), value, 1e-4, 1e-5):
-            return hint
-    return otherwise
 
 
 # 07.loss
@@ -65,17 +57,17 @@ def loss_of_v(fn: Callable) -> None:
             (alpha.sqrt() * x0 + sigma.sqrt() * eps, ROOT), (across[0] * x0 + across[1] * eps, AXIS),
             (alpha[:1] * x0 + sigma[:1] * eps, AXIS),
         ]  # fmt: skip
-        expect(shown, x, "The network's input", slip(shown, known, OWN_NOISE))
+        expect(shown, x, "The network's input", hint_for(shown, known, OWN_NOISE))
         if not isinstance(time, Tensor) or time.shape != t.shape or not torch.equal(time.long(), t):
             said = time.tolist() if isinstance(time, Tensor) else time
             raise Wrong(f"the network is told t = {said} for t = {t.tolist()}", TIME)
         swapped = sigma * eps - alpha * x0
         targets = [(-v, SIGN), (eps, EPS), (x0, X0), (-swapped, SWAPPED), (swapped, SWAPPED)]
         known = [((v - other).square().flatten(1).mean(1), hint) for other, hint in targets]
-        expect(got, torch.zeros(len(x0)), "A network that knows v: v_loss", slip(got, known, EPS))
+        expect(got, torch.zeros(len(x0)), "A network that knows v: v_loss", hint_for(got, known, EPS))
         got = fn(lambda x, t: torch.zeros_like(x), x0, t, eps, SCHEDULE)
         known = [(v.square().flatten(1).sum(1), SUM), (v.abs().flatten(1).mean(1), ABSOLUTE)]
-        expect(got, v.square().flatten(1).mean(1), "A network that always answers 0: v_loss", slip(got, known))
+        expect(got, v.square().flatten(1).mean(1), "A network that always answers 0: v_loss", hint_for(got, known))
 
 
 def lets_the_gradient_through(fn: Callable) -> None:
@@ -128,7 +120,7 @@ def averages_the_weights(fn: Callable) -> None:
             (torch.stack(path).mean(0), "That is the plain mean of all weights. The early, bad ones have to fade."),
             (path[-1], "Those are the last weights. What is asked for is the average that has followed them."),
         ]
-        expect(got, want, f"After {steps} steps with decay {decay}: averaged", slip(got, known, DECAYS))
+        expect(got, want, f"After {steps} steps with decay {decay}: averaged", hint_for(got, known, DECAYS))
 
 
 EXERCISES = (

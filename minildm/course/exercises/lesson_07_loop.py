@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from . import Exercise, Wrong, expect
-from .lesson_07 import SCHEDULE, slip
+from . import Exercise, Wrong, expect, hint_for
+from .lesson_07 import SCHEDULE
 
 # 07.overfit
 
@@ -137,7 +137,8 @@ def writes_bytes(fn: Callable) -> None:
     if isinstance(got, Tensor) and got.dtype != torch.uint8:
         raise Wrong(f"to_bytes gives {got.dtype}; picture files hold torch.uint8", "End with `.to(torch.uint8)`.")
     floored = torch.tensor([0, 63, 127, 191, 255], dtype=torch.uint8).view(1, 1, 5, 1).expand(1, 1, 5, 3)
-    expect(got, want, "to_bytes of a row of -1, -0.5, 0, 0.5, 1", slip(got, [(floored, FLOOR), (cut, MOVED)], RANGE))
+    hint = hint_for(got, [(floored, FLOOR), (cut, MOVED)], RANGE)
+    expect(got, want, "to_bytes of a row of -1, -0.5, 0, 0.5, 1", hint)
     beyond = torch.tensor([-1.2, -1.01, 1.01, 3.0]).view(1, 1, 1, 4).expand(1, 3, 1, 4).clone()
     want = torch.tensor([0, 0, 255, 255], dtype=torch.uint8).view(1, 1, 4, 1).expand(1, 1, 4, 3)
     expect(fn(beyond), want, "to_bytes of a row of -1.2, -1.01, 1.01, 3", WRAP)

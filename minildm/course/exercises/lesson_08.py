@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ... import exact, sample
 from ...levels import Denoiser, Level
-from . import Exercise, Wrong, expect
-from .lesson_05 import slip
+from . import Exercise, Wrong, expect, hint_for
 
 THREE = exact.denoiser(torch.tensor([[-1.0], [0.3], [1.2]]), torch.tensor([0.3, 0.2, 0.4]))
 BELL = exact.denoiser(torch.zeros(1, 1), 0.5)
@@ -76,11 +75,12 @@ def steps_with_eta(fn: Callable) -> None:
     level, below = Level(600.0, 0.6, 0.8), Level(500.0, 0.72, math.sqrt(1 - 0.72**2))
     for eta in (0.0, 1.0, 0.5):
         got = fn(x, x0, level, below, eta, z)
-        known = {ETA[change]: stepped(x, x0, level, below, eta, z, change) for change in ETA}
+        telling = ETA
         if eta == 0:  # without fresh noise several mistakes look alike
             telling = ("direction", "room of ddpm", "eps below", "no eta", "old alpha")
-            known = {ETA[change]: known[ETA[change]] for change in telling}
-        expect(got, stepped(x, x0, level, below, eta, z), f"ddim_step at eta = {eta:g}", slip(got, known))
+        known = [(stepped(x, x0, level, below, eta, z, change), ETA[change]) for change in telling]
+        hint = hint_for(got, known, within=1e-3)
+        expect(got, stepped(x, x0, level, below, eta, z), f"ddim_step at eta = {eta:g}", hint)
     # The same at eta = 1 without any formula of DDIM's: Bayes joins what x0 says and what x says.
     ratio = level.alpha / below.alpha
     precision = 1 / below.sigma**2 + ratio**2 / (level.sigma**2 - (ratio * below.sigma) ** 2)
@@ -148,12 +148,12 @@ def comes_back(fn: Callable) -> None:
         *_, back = sample.ddim(denoise, found, rows[::-1])
         far = (back - x).abs().max().item()
         if not far < 1e-3:
-            known = {WAY_BACK[c]: climbed(denoise, x, rows, c) for c in WAY_BACK}
+            known = [(climbed(denoise, x, rows, c), WAY_BACK[c]) for c in WAY_BACK]
             wrong_way = rows[::-1][:-1]
-            known[EARLY] = climbed(denoise, x, rows[:2])
-            known |= {ORDER: climbed(denoise, x, wrong_way), ORDER + " ": climbed(denoise, x, wrong_way, "one look")}
+            known += [(climbed(denoise, x, rows[:2]), EARLY), (climbed(denoise, x, wrong_way), ORDER),
+                      (climbed(denoise, x, wrong_way, "one look"), ORDER)]  # fmt: skip
             what = f"{call}: ddim leads your noise to a picture {far:.2g} away; it should be less than 0.001"
-            raise Wrong(what, slip(found, known, WAY_BACK["chained"] if far > 100 else MORE).strip())
+            raise Wrong(what, hint_for(found, known, WAY_BACK["chained"] if far > 100 else MORE, within=1e-3))
     rows = [Level(0.0, 1.0, 0.0), *even(40)[::-1]]
     x = torch.tensor([[-0.9], [0.2], [0.8]], dtype=torch.float64)
     found = fn(BELL, x, list(rows))

@@ -1,23 +1,12 @@
 """Lesson 09, four targets: each answer turned into each other, and what a loss on one is as a loss on another."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ...denoise import PREDICTIONS
-from . import Exercise, Wrong, expect
-
-Slips = Iterable[tuple[Tensor, str]]  # what one comes to by a mistake, and the hint for it
-
-
-def hint_for(got: object, slips: Slips, otherwise: str = "") -> str:
-    """The hint for a wrong answer, by how one comes to it."""
-    for slip, hint in slips:
-        if isinstance(got, Tensor) and got.shape == slip.shape and torch.allclose(got.to(slip), slip, 1e-4, 1e-5):
-            return hint
-    return otherwise
-
+from . import Exercise, Wrong, expect, hint_for
 
 # 09.convert
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, expect
-from .lesson_09 import Slips, hint_for
+from . import Exercise, Slips, Wrong, expect, hint_for
 
 # 09.one_step
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, expect
-from .lesson_04 import near
+from . import Exercise, Wrong, expect, near
 
 # 10.cfg
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ... import exact
 from ...levels import Denoiser, Level
-from . import Exercise, Wrong, expect, told
-from .lesson_04 import hint_for
+from . import Exercise, Wrong, expect, hint_for, told
 
 # A plane with two classes: what is asked for, and everything.
 MODES = torch.tensor([[-1.0, 0.8], [-0.2, -0.5], [0.9, 0.3], [0.7, -1.1]], dtype=torch.float64)
