@@ -61,6 +61,7 @@ def test_right_answers_pass(name, fn):
     assert say(name, fn) == f"✓ {name}: right.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_each_mistake_gets_its_own_hint(name):
     hints, counted = {}, 0
@@ -84,6 +85,7 @@ def test_an_exercise_is_three_lines_or_more():
             assert len(lines) >= 3, f"{source.stem}: {lines[0].strip()}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=[path.stem for path in SOURCES])
 def test_solutions_are_right_and_stubs_are_not_yet(source):
     """Run as scripts, the solutions get a tick for each exercise, and the lesson's stubs a hint and no error."""
