@@ -55,6 +55,7 @@ def test_every_exercise_has_enough_answers():
             assert len((wrong.__doc__ or "").split()) >= 6, f"{wrong.__name__}: why would a student write it?"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, fn", [(name, fn) for name, fns in RIGHT.items() for fn in fns])
 def test_right_answers_pass(name, fn):
     assert check.judge(name, fn) == check.Verdict("right")

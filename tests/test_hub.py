@@ -145,6 +145,7 @@ def fetched(server, tmp_path_factory):
     return child(LOAD, server[0], home, offline=False), home
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_fetched_once_and_only_what_is_read(server, fetched):
     endpoint, asked, folder = server
     done, home = fetched
