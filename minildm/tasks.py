@@ -9,11 +9,9 @@ from torch import Tensor
 
 from .denoise import clamped, denoiser, guided, halves
 from .files import UserError
-from .levels import Denoiser, rescaled
+from .levels import Denoiser, Level, rescaled
 from .pipe import LatentDiffusion
 from .sample import SAMPLERS
-
-FAR = 100.0  # sigma / alpha of a row that holds next to nothing of a picture; published tables begin at about 15
 
 
 def prompted(
@@ -67,7 +65,7 @@ def states(
     if takes != has:
         raise UserError("model", f"a U-Net of {takes} channels", f"one of {has}; an inpainting model takes a mask too")
     rows = pipe.rows(steps, sampler)
-    if sampler == "pndm" and rows[0].sigma >= FAR * rows[0].alpha:
+    if sampler == "pndm" and not _begins_with_a_trace(rows):
         why = "ddim, say: pndm carries eps on, and this model's first row holds nothing else"
         raise UserError("sampler", sampler, why)
     if noise is None:
@@ -110,13 +108,18 @@ def text2img(
     return pipe.decode(last)
 
 
+def _begins_with_a_trace(rows: Sequence[Level]) -> bool:
+    """Whether the noisiest row holds some of the picture. Published tables begin at sigma / alpha of about 15."""
+    return rows[0].sigma < 100 * rows[0].alpha
+
+
 def _film(pipe, denoise, x, rows, sampler, generator):
     """The start and every state after it, all in the frame of `rows`."""
     yield x
     frame = rows
     # Heun's numbers depend on the frame, and published ones are of this one. But where a table begins in next to pure
     # noise, or in nothing else, the first step would be one of thousands of units: there x stays as it is.
-    if sampler == "heun" and rows[0].sigma < FAR * rows[0].alpha:
+    if sampler == "heun" and _begins_with_a_trace(rows):
         x, frame = x / rows[0].alpha, rescaled(rows)
     with pipe.at_work(pipe.unet):
         after = SAMPLERS[sampler](denoise, x, frame, generator=generator)

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import torch
+
 KEPT = 2000  # characters of what it prints
 PATIENCE = 2.0  # seconds that it is given to stop
 
@@ -29,18 +31,24 @@ def run(work: Callable[[], object], seconds: float) -> tuple[BaseException | Non
     """Call `work` for at most so many seconds: what it raised, None if it ended well, and what it printed.
 
     Seconds of computing are counted, so that a busy machine is nobody's mistake; waiting may take four times as many.
+    PyTorch computes on one thread in it: several wait for each other on a busy machine, and that would count.
 
     Overtime raises `Stopped` in it. Where that is swallowed or cannot arrive (in a long `sleep`, say), the work is
     left running in its own thread, and what is returned is a `TimeoutError`.
     """
     ended: list[BaseException | None] = []
 
+    threads = torch.get_num_threads()
+
     def body():
+        torch.set_num_threads(1)  # of this thread, and of those that begin after it
         try:
             work()
             ended.append(None)
         except BaseException as error:  # whatever it is, it belongs into the verdict
             ended.append(error)
+        finally:
+            torch.set_num_threads(threads)
 
     # a thread and no process, because functions of a notebook do not travel; no signal, because Windows has none
     thread = threading.Thread(target=body, daemon=True)

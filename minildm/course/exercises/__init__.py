@@ -81,6 +81,11 @@ def hint_for(got: object, slips: Slips, otherwise: str = "", within: float = 1e-
     return next((hint for slip, hint in slips if near(got, slip, within)), otherwise)
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A generator that begins with `seed`."""
+    return torch.Generator().manual_seed(seed)
+
+
 def told(value: object) -> str:
     """A value in a few words: a tensor by its shape, a function by its name, a list of tensors by its length, objects
     by their class, else the repr."""

@@ -9,7 +9,7 @@ from ... import oracle, scenes, tasks, weights
 from ...pipe import LatentDiffusion
 from ...scenes.captions import split
 from ...scenes.words import SIZE_WORDS
-from . import Exercise, Wrong, told
+from . import Exercise, Wrong, seeded, told
 
 STEPS, SCALE, SLIPS = 10, 3.0, 2  # slips: how many good sentences the model may fail to draw
 KINDS = {"size": scenes.SIZES, "colour": scenes.COLOURS, "shape": scenes.SHAPES, "background": scenes.BACKGROUNDS}
@@ -122,13 +122,8 @@ def why(wanted: dict[str, str], prompt: str, every: list[str]) -> str:
 def draws_half_of_it(fn: Callable) -> None:
     prompts = sentences(fn)
     shape = model().latent_shape()
-    starts = [torch.randn(shape, generator=torch.Generator().manual_seed(i)) for i in range(len(prompts))]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other on a busy machine, and waiting counts as computing
-    try:
-        pictures = tasks.text2img(model(), prompts, steps=STEPS, scale=SCALE, noise=torch.stack(starts))
-    finally:
-        torch.set_num_threads(threads)
+    starts = [torch.randn(shape, generator=seeded(i)) for i in range(len(prompts))]
+    pictures = tasks.text2img(model(), prompts, steps=STEPS, scale=SCALE, noise=torch.stack(starts))
     reading, failed = oracle.read(pictures), []
     for i, (wanted, prompt) in enumerate(zip(WANTED, prompts, strict=True)):
         seen = oracle.describe(reading, i)

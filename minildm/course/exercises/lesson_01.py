@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, hint_for, near, told
+from . import Exercise, Wrong, hint_for, near, seeded, told
 
 # 01.pca
 
@@ -77,7 +77,7 @@ SLIPS = {
 
 def clouds() -> list[tuple[str, Tensor, Tensor, int]]:
     """Points to learn from, others to rebuild, and how many directions: on a line, in a flat cloud, few and wide."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     along, off = torch.tensor([0.6, 0.8]), torch.tensor([-0.8, 0.6])
     middle = torch.tensor([10.0, -5.0])
     line = middle + torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])[:, None] * along

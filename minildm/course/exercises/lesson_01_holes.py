@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, expect, hint_for
+from . import Exercise, Wrong, expect, hint_for, seeded
 
 # 01.holes
 
@@ -29,7 +29,7 @@ def latents() -> list[tuple[str, Tensor, Tensor]]:
     """What to judge and what was encoded, an odd number of them: on a line, on a ring, and a cloud with loners."""
     turn = torch.arange(21) / 21 * 2 * math.pi
     ring = 3 * torch.stack([turn.cos(), turn.sin()], 1)
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     cloud = torch.randn(15, 3, generator=generator) * torch.tensor([3.0, 1.0, 0.5])
     return [
         ("Latents 0, 1, 2, 3 and 10 on a line", torch.tensor([[1.5], [6.0], [10.0]]),
@@ -50,10 +50,10 @@ def finds_holes(fn: Callable) -> None:
         usual, nearest = others.median(), there.amin(1)
         out = (z - encoded.mean(0)).norm(dim=1)
         slips = [
-            (SCALE, nearest), (SQUARED, nearest**2 / usual**2), (SQUARED, nearest**2), (MEAN, there.mean(1) / usual),
-            (MEAN, there.mean(1)), (MEAN, there.mean(1) / among.mean(1).median()), (FARTHEST, there.amax(1) / usual),
-            (FARTHEST, there.amax(1) / among.amax(1).median()), (MEDIAN, nearest / others.mean()),
-            (AMONG, nearest / nearest.median()), (CENTRE, out), (CENTRE, out / usual), (SELF, nearest / among.median()),
+            (nearest, SCALE), (nearest**2 / usual**2, SQUARED), (nearest**2, SQUARED), (there.mean(1) / usual, MEAN),
+            (there.mean(1), MEAN), (there.mean(1) / among.mean(1).median(), MEAN), (there.amax(1) / usual, FARTHEST),
+            (there.amax(1) / among.amax(1).median(), FARTHEST), (nearest / others.mean(), MEDIAN),
+            (nearest / nearest.median(), AMONG), (out, CENTRE), (out / usual, CENTRE), (nearest / among.median(), SELF),
         ]  # fmt: skip
         got = fn(z, encoded)
         if isinstance(got, tuple):
@@ -62,7 +62,7 @@ def finds_holes(fn: Callable) -> None:
             raise Wrong(f"{what}: holes gives the shape {tuple(got.shape)}; one number for each of z is wanted, "
                         f"{tuple(nearest.shape)}", AXIS)  # fmt: skip
         endless = isinstance(got, Tensor) and got.shape == nearest.shape and not got.isfinite().all()
-        hint = SELF if endless else hint_for(got, ((slip, hint) for hint, slip in slips), SCALE, 1e-3)
+        hint = SELF if endless else hint_for(got, slips, SCALE, 1e-3)
         expect(got, nearest / usual, f"{what}: holes", hint)
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from . import Exercise, Slips, Wrong, expect, hint_for, near
+from . import Exercise, Slips, Wrong, expect, hint_for, near, seeded
 
 
 def normals(*shape: int, count: int, seed: int) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return tuple(torch.randn(shape, generator=generator) for _ in range(count))
 
 
@@ -125,10 +125,6 @@ SAME_SEED = (
     "see the same noise."
 )
 OTHER_NOISE = "The same seed gives different draws. Hand the generator on: `torch.randn(..., generator=generator)`."
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def has_the_shape(fn: Callable) -> None:

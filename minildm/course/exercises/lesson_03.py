@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, expect, hint_for, near
+from . import Exercise, Wrong, expect, hint_for, near, seeded
 
 # 03.quantile_grid
 
@@ -51,7 +51,7 @@ def inhabited() -> Tensor:
     u = (torch.arange(2000) + 0.5) / 2000
     first = (3 * u).exp() / 4 - 1
     second = torch.special.ndtri(u) / 3 + torch.where(u < 0.5, 2.0, 6.0)
-    return torch.stack([first, second[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]], 1)
+    return torch.stack([first, second[torch.randperm(2000, generator=seeded(0))]], 1)
 
 
 def steps_of(latents: Tensor, n: int) -> tuple[Tensor, list[tuple[Tensor, str]]]:
@@ -170,7 +170,7 @@ def turns_by_the_angle(fn: Callable) -> None:
 
 
 def takes_rows(fn: Callable) -> None:
-    g = torch.Generator().manual_seed(0)
+    g = seeded(0)
     for n, d in ((3, 3), (4, 50), (2, 400)):
         a, b = torch.randn(2, n, d, generator=g)
         b = b + torch.linspace(0, 2, n)[:, None] * a  # another angle in every row

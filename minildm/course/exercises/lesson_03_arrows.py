@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import oracle, scenes, weights
-from . import Exercise, Wrong, expect, hint_for, told
+from . import Exercise, Wrong, expect, hint_for, seeded, told
 
 # 03.probe
 
@@ -83,7 +83,7 @@ def probe_says(fn: Callable, call: str, data: tuple, otherwise: str, within: flo
 
 
 def fits_lines(fn: Callable) -> None:
-    g = torch.Generator().manual_seed(0)
+    g = seeded(0)
     x, new = torch.randn(60, 2, generator=g), torch.randn(40, 2, generator=g) + 0.5
     line = torch.tensor([2.0, -1.0])
     y, y_new = torch.randn(60, generator=g) + 2, torch.randn(40, generator=g) + 3
@@ -154,7 +154,7 @@ def by_shape(z: Tensor, colour: Tensor, shape: Tensor, old: int, new: int) -> li
 
 
 def compares_like_with_like(fn: Callable) -> None:
-    g = torch.Generator().manual_seed(0)
+    g = seeded(0)
     # Colours 0..2, shapes 0..3: colour 0 is mostly shape 0, colour 2 mostly shape 1, shape 3 never has colour 0.
     counts = {(0, 0): 6, (0, 1): 2, (0, 2): 1, (2, 0): 1, (2, 1): 7, (2, 2): 2, (2, 3): 3, (1, 3): 2}
     pairs = [pair for pair, count in counts.items() for _ in range(count)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ... import levels
-from . import Exercise, Slips, Wrong, expect, hint_for
+from . import Exercise, Slips, Wrong, expect, hint_for, seeded
 
 # 04.q_sample
 
@@ -57,7 +57,7 @@ def leaps(fn: Callable) -> None:
 
 
 def has_the_mean_and_variance(fn: Callable) -> None:
-    x0, eps = torch.full((1, 1, 200, 200), 0.7), torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+    x0, eps = torch.full((1, 1, 200, 200), 0.7), torch.randn(1, 1, 200, 200, generator=seeded(0))
     for i, bar in enumerate((1 - BETAS).cumprod(0).tolist()):
         x = fn(x0, torch.tensor([i]), BETAS, eps)
         found, wanted = (x.mean().item(), x.var().item()), (0.7 * math.sqrt(bar), 1 - bar)
@@ -67,7 +67,7 @@ def has_the_mean_and_variance(fn: Callable) -> None:
 
 
 def equals_the_chain(fn: Callable) -> None:
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     x0 = torch.randn(1, 3, 4, 4, generator=generator)
     x, noise, bar = x0, torch.zeros_like(x0), 1.0
     for i, beta in enumerate(BETAS.tolist()):
@@ -81,7 +81,7 @@ def equals_the_chain(fn: Callable) -> None:
 
 def takes_a_batch(fn: Callable) -> None:
     for shape, t in (((3, 3, 3, 3), (4, 0, 2)), ((2, 1, 4, 5), (1, 3))):
-        x0, eps = torch.randn(2, *shape, generator=torch.Generator().manual_seed(2))
+        x0, eps = torch.randn(2, *shape, generator=seeded(2))
         bar = (1 - BETAS).cumprod(0)[torch.tensor(t)][:, None, None, None]
         got = fn(x0, torch.tensor(t), BETAS, eps)
         slips = [(bar[0].sqrt() * x0 + (1 - bar[0]).sqrt() * eps, FIRST_ONLY)]

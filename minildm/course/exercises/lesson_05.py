@@ -96,25 +96,23 @@ def steps_with_a_score(fn: Callable) -> None:
     def to(clean: Tensor, noise: Tensor, row: Level = below) -> Tensor:
         return row.alpha * clean + row.sigma * noise
 
-    known = {
-        "The score points towards the data, the noise away from it: eps is MINUS sigma times the score.": to(x0, -eps),
-        "A score is measured per unit of x, noise in units of sigma: eps = -sigma * score.": to(x0, -slope),
-        "Tweedie's formula has sigma SQUARED: the score is a slope, (logarithm) per unit of x.": to(
-            (x + level.sigma * slope) / level.alpha, eps
-        ),
-        "`x + sigma**2 * score` is alpha times x0: in this frame the data were shrunk by alpha. Divide by it.": to(
-            x + level.sigma**2 * slope, eps
-        ),
-        "You put picture and noise together at the level you came from, and stay where you are. The new x takes both "
-        "numbers of `below`.": to(x0, eps, level),
-        "The new x takes both numbers of `below`, alpha and sigma; you take one of the old level.": to(
-            x0, eps, Level(0.0, below.alpha, level.sigma)
-        ),
-        "That is the clean picture guessed in one go. One look is not enough: go to `below` only, and keep the noise "
-        "that belongs there.": x0,
-    }
+    known = [
+        (to(x0, -eps), "The score points towards the data, the noise away from it: eps is MINUS sigma "
+         "times the score."),
+        (to(x0, -slope), "A score is measured per unit of x, noise in units of sigma: eps = -sigma * score."),
+        (to((x + level.sigma * slope) / level.alpha, eps), "Tweedie's formula has sigma SQUARED: the score is a slope, "
+         "(logarithm) per unit of x."),
+        (to(x + level.sigma**2 * slope, eps), "`x + sigma**2 * score` is alpha times x0: in this frame the data "
+         "were shrunk by alpha. Divide by it."),
+        (to(x0, eps, level), "You put picture and noise together at the level you came from, and stay where you "
+         "are. The new x takes both numbers of `below`."),
+        (to(x0, eps, Level(0.0, below.alpha, level.sigma)), "The new x takes both numbers of `below`, alpha and sigma; "
+         "you take one of the old level."),
+        (x0, "That is the clean picture guessed in one go. One look is not enough: go to `below` only, and keep the "
+         "noise that belongs there."),
+    ]  # fmt: skip
     got = fn(bell, x, level, below)
-    hint = hint_for(got, [(end, hint) for hint, end in known.items()], within=1e-3)
+    hint = hint_for(got, known, within=1e-3)
     expect(got, to(x0, eps), "step from sigma 0.8 to sigma 0.6", hint)
     rows = levels.pick(levels.cosine(), 200, "trailing")
     crowd = torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]])

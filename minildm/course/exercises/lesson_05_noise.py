@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import levels
 from ...levels import Level
-from . import Exercise, Wrong, expect, hint_for
+from . import Exercise, Wrong, expect, hint_for, seeded
 from .lesson_05 import bell
 
 # 05.dsm_loss
@@ -39,7 +39,7 @@ def loss_of(score: Callable, x0: Tensor, level: Level, eps: Tensor, change: str 
 
 def loses_nothing_on_one_point(fn: Callable) -> None:
     point, level = torch.tensor([0.7, -1.3, 0.4]), Level(600.0, 0.6, 0.8)
-    x0, eps = point.expand(16, 3), torch.randn(16, 3, generator=torch.Generator().manual_seed(5))
+    x0, eps = point.expand(16, 3), torch.randn(16, 3, generator=seeded(5))
 
     def perfect(x: Tensor, level: Level) -> Tensor:
         return (level.alpha * point - x) / level.sigma**2
@@ -54,7 +54,7 @@ def loses_nothing_on_one_point(fn: Callable) -> None:
         if isinstance(got, Tensor) and got.ndim == 0:
             hint = "One number for each point of the batch is wanted, (b,): average over the coordinates only."
         expect(got, want, f"dsm_loss of the {score.__name__} score, on a data set of a single point,", hint)
-    x0 = torch.randn(16, 3, generator=torch.Generator().manual_seed(6))
+    x0 = torch.randn(16, 3, generator=seeded(6))
     expect(fn(bell, x0, level, eps), loss_of(bell, x0, level, eps), "dsm_loss on scattered data")
 
 

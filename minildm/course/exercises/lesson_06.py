@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Exercise, Slips, Wrong, expect, hint_for
+from . import Exercise, Slips, Wrong, expect, hint_for, seeded
 
 # 06.time
 
@@ -159,7 +159,7 @@ def normed(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Slips]:
 
 def is_group_norm(fn: Callable) -> None:
     for shape, groups, eps in (((2, 6, 2, 3), 2, 1e-5), ((3, 8, 3, 2), 2, 0.5), ((1, 4, 4, 4), 4, 1e-5)):
-        generator = torch.Generator().manual_seed(shape[1])
+        generator = seeded(shape[1])
         x = 1 + 2 * torch.randn(shape, generator=generator) + torch.arange(shape[1]).view(-1, 1, 1)
         right, slips = normed(x, groups, eps)
         call = f"x of shape {shape}, {groups} groups, eps = {eps:g}, weights 1 and biases 0: group_norm"
@@ -167,7 +167,7 @@ def is_group_norm(fn: Callable) -> None:
         slips += [(right.reshape(shape[0], groups, -1), BACK), (right.unflatten(1, (groups, -1)), BACK)]
         expect(got, right, call, hint_for(got, slips, MOMENTS if alike(got, right) else ""))
     for shape in ((2, 4, 4, 4), (2, 6, 3, 5)):
-        x, c = torch.randn(shape, generator=torch.Generator().manual_seed(9)), shape[1]
+        x, c = torch.randn(shape, generator=seeded(9)), shape[1]
         weight, bias = torch.arange(1.0, c + 1), torch.arange(c) / 10
         plain = F.group_norm(x, 2)
         right = plain * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)

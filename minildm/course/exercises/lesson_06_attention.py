@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Exercise, Slips, Wrong, expect, hint_for, near
+from . import Exercise, Slips, Wrong, expect, hint_for, near, seeded
 from .lesson_06 import alike
 
 SCALE = (
@@ -104,7 +104,7 @@ def answers(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Slips]
 
 
 def tokens(b: int, n: int, m: int, d: int) -> tuple[Tensor, Tensor, Tensor]:
-    g = torch.Generator().manual_seed(n + d)
+    g = seeded(n + d)
     return tuple(torch.randn(b, size, d, generator=g) for size in (n, m, m))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import layers
-from . import Exercise, Wrong, expect, hint_for, told
+from . import Exercise, Wrong, expect, hint_for, seeded, told
 
 # 06.count
 
@@ -138,7 +138,7 @@ def recorder(i: int, seen: list) -> Callable[[Tensor], Tensor]:
 
 
 def goes_through_the_u(fn: Callable) -> None:
-    x = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 2, 3, 4, generator=seeded(0))
     for count in (1, 3):
         seen: list[tuple[int, Tensor]] = []
         up = [recorder(i, seen) for i in range(count)]
@@ -176,7 +176,7 @@ def join_slip(joined: object, own: Tensor, maps: list[Tensor], i: int, bottom: T
 
 def skips_matter(fn: Callable) -> None:
     """Where the middle lets nothing through, the picture and its gradient still get across."""
-    x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    x = torch.randn(1, 2, 4, 4, generator=seeded(1)).requires_grad_()
     down, up = [torch.sin, torch.cos], [lambda z: z[:, :2] + z[:, 2:]] * 2
     got = fn(x, down, torch.zeros_like, up)
     expect(got, x.sin() + x.sin().cos(), "A middle that answers 0: through", WITHOUT)

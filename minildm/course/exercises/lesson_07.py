@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...levels import Schedule
-from . import Exercise, Wrong, expect, hint_for
+from . import Exercise, Wrong, expect, hint_for, seeded
 
 # Few levels, none of them clean or pure noise: (alpha, sigma) lie on a circle.
 ANGLES = torch.linspace(0.3, 1.4, 10, dtype=torch.float64)
@@ -36,7 +36,7 @@ CUT = "No gradient reaches the network: its answer is detached, or `no_grad` is 
 
 
 def loss_of_v(fn: Callable) -> None:
-    throw = torch.Generator().manual_seed(0)
+    throw = seeded(0)
     for shape in ((4, 3, 4, 4), (2, 1, 3, 5)):
         x0, eps = torch.randn(2, *shape, generator=throw)
         t = torch.tensor([7, 0, 3, 9])[: len(x0)]
@@ -72,7 +72,7 @@ def loss_of_v(fn: Callable) -> None:
 
 def lets_the_gradient_through(fn: Callable) -> None:
     knob = torch.full((), 0.5, requires_grad=True)
-    x0, eps = torch.randn(2, 2, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    x0, eps = torch.randn(2, 2, 1, 2, 2, generator=seeded(1))
     loss = fn(lambda x, t: knob * x, x0, torch.tensor([2, 5]), eps, SCHEDULE)
     if not loss.requires_grad:
         raise Wrong("the loss has no gradient with respect to the network's weights", CUT)
@@ -109,7 +109,7 @@ def shares(steps: int, decay: float) -> list[float]:
 
 def averages_the_weights(fn: Callable) -> None:
     for steps, decay in ((30, 0.5), (200, 0.95), (1, 0.8)):
-        path = list(torch.randn(steps + 1, 2, 3, generator=torch.Generator().manual_seed(steps)))
+        path = list(torch.randn(steps + 1, 2, 3, generator=seeded(steps)))
         got = fn(path, decay)
         want = (shares(steps, decay)[:, None, None] * torch.stack(path)).sum(0)
         zero = [torch.zeros(2, 3), *path[1:]]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from . import Exercise, Wrong, expect, hint_for
+from . import Exercise, Wrong, expect, hint_for, seeded
 from .lesson_07 import SCHEDULE
 
 # 07.overfit
@@ -75,7 +75,7 @@ def learns_one_picture(fn: Callable) -> None:
         network = Small()
     optimizer = Watching(network)
     x0 = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
-    losses = fn(network, optimizer, x0, SCHEDULE, STEPS, torch.Generator().manual_seed(0))
+    losses = fn(network, optimizer, x0, SCHEDULE, STEPS, seeded(0))
     call = f"overfit(..., steps={STEPS})"
     if not network.seen:
         raise Wrong(f"{call} never calls the network", "Each step asks the network: by `train.diffusion_loss`, say.")
@@ -111,7 +111,7 @@ def noise_of(x: Tensor, t: Tensor, x0: Tensor) -> tuple[float, ...]:
 def loss_on_fresh_noise(network: nn.Module, x0: Tensor) -> float:
     t = torch.arange(10).repeat(20)
     alpha, sigma = (a[t].float()[:, None, None, None] for a in (SCHEDULE.alpha, SCHEDULE.sigma))
-    eps = torch.randn(200, 1, 4, 4, generator=torch.Generator().manual_seed(99))
+    eps = torch.randn(200, 1, 4, 4, generator=seeded(99))
     return (network(alpha * x0 + sigma * eps, t) - (alpha * eps - sigma * x0)).square().mean().item()
 
 
@@ -142,7 +142,7 @@ def writes_bytes(fn: Callable) -> None:
     beyond = torch.tensor([-1.2, -1.01, 1.01, 3.0]).view(1, 1, 1, 4).expand(1, 3, 1, 4).clone()
     want = torch.tensor([0, 0, 255, 255], dtype=torch.uint8).view(1, 1, 4, 1).expand(1, 1, 4, 3)
     expect(fn(beyond), want, "to_bytes of a row of -1.2, -1.01, 1.01, 3", WRAP)
-    x = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x = torch.rand(2, 3, 4, 5, generator=seeded(0)) * 2 - 1
     got, bytes_ = fn(x), ((x + 1) * 127.5).round().to(torch.uint8)
     expect(got, bytes_.movedim(1, 3), "to_bytes of two pictures (2, 3, 4, 5)", MOVED)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ... import exact, sample
 from ...levels import Denoiser, Level
-from . import Exercise, Wrong, expect, hint_for
+from . import Exercise, Wrong, expect, hint_for, seeded
 
 THREE = exact.denoiser(torch.tensor([[-1.0], [0.3], [1.2]]), torch.tensor([0.3, 0.2, 0.4]))
 BELL = exact.denoiser(torch.zeros(1, 1), 0.5)
@@ -71,7 +71,7 @@ def stepped(x: Tensor, x0: Tensor, level: Level, below: Level, eta: float, z: Te
 
 
 def steps_with_eta(fn: Callable) -> None:
-    x, x0, z = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(8))
+    x, x0, z = torch.randn(3, 4, 2, generator=seeded(8))
     level, below = Level(600.0, 0.6, 0.8), Level(500.0, 0.72, math.sqrt(1 - 0.72**2))
     for eta in (0.0, 1.0, 0.5):
         got = fn(x, x0, level, below, eta, z)
@@ -89,7 +89,7 @@ def steps_with_eta(fn: Callable) -> None:
 
 
 def stays_and_arrives(fn: Callable) -> None:
-    x, x0, z = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(9))
+    x, x0, z = torch.randn(3, 4, 2, generator=seeded(9))
     for sigma in (0.8, 0.3, 0.777):
         level = Level(600.0, math.sqrt(1 - sigma**2), sigma)
         expect(fn(x, x0, level, Level(*level), 1.0, z), x, f"ddim_step from sigma {sigma} to sigma {sigma}", NEGATIVE)

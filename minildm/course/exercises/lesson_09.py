@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...denoise import PREDICTIONS
-from . import Exercise, Wrong, expect, hint_for
+from . import Exercise, Wrong, expect, hint_for, seeded
 
 # 09.convert
 
@@ -102,7 +102,7 @@ def walks_all_pairs(fn: Callable) -> None:
 
 
 def goes_there_and_back(fn: Callable) -> None:
-    out, x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    out, x = torch.randn(2, 5, 3, generator=seeded(0))
     for have in PAIR:
         for want in PAIR:
             there = fn(out, x, 0.6, 0.8, have, want)
@@ -111,7 +111,7 @@ def goes_there_and_back(fn: Callable) -> None:
 
 
 def holds_at_the_ends(fn: Callable) -> None:
-    x0, eps = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(1))
+    x0, eps = torch.randn(2, 4, 2, generator=seeded(1))
     for alpha, sigma, kinds in ((0.0, 1.0, ("v", "flow", "x0")), (1.0, 0.0, ("v", "flow", "eps"))):
         x = alpha * x0 + sigma * eps
         for have in kinds:
@@ -182,7 +182,7 @@ def is_the_ratio_of_losses(fn: Callable) -> None:
 
 
 def agrees_with_a_guess(fn: Callable) -> None:
-    x0, eps, guess = torch.randn(3, 200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x0, eps, guess = torch.randn(3, 200, 2, dtype=torch.float64, generator=seeded(2))
     for log_snr in (-5.0, 0.0, 4.0):
         at = torch.tensor([log_snr], dtype=torch.float64)
         alpha, sigma = at.sigmoid().sqrt().item(), (-at).sigmoid().sqrt().item()

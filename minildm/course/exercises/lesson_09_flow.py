@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Slips, Wrong, expect, hint_for
+from . import Exercise, Slips, Wrong, expect, hint_for, seeded
 
 # 09.one_step
 
@@ -64,7 +64,7 @@ def one_way_for_all(fn: Callable) -> None:
 
 
 def asks_where_steps_begin(fn: Callable) -> None:
-    x, asked = torch.randn(3, 2, generator=torch.Generator().manual_seed(0)), []
+    x, asked = torch.randn(3, 2, generator=seeded(0)), []
 
     def velocity(x: Tensor, t: float) -> Tensor:
         asked.append(float(t))
@@ -94,7 +94,7 @@ def asks_where_steps_begin(fn: Callable) -> None:
 
 
 def needs_one_step_when_straight(fn: Callable) -> None:
-    x, star = torch.randn(5, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([0.7, -0.3])
+    x, star = torch.randn(5, 2, generator=seeded(1)), torch.tensor([0.7, -0.3])
 
     def velocity(x: Tensor, t: float) -> Tensor:
         return (x - star) / t  # every path is a straight line to one point
@@ -148,7 +148,7 @@ def coefficients(sigma: Tensor, s: float) -> tuple[Tensor, Tensor, Tensor]:
 def wraps(fn: Callable) -> None:
     # three points of two numbers, so that a factor of shape (b,) stops with an error; then two, where it is silent
     for b, s in ((3, 0.5), (2, 0.5), (3, 1.3)):
-        x = torch.randn(b, 2, generator=torch.Generator().manual_seed(b)) + 1
+        x = torch.randn(b, 2, generator=seeded(b)) + 1
         sigma = torch.tensor([0.1, 0.9, 6.0])[:b]
         skip, out, into = coefficients(sigma, s)
         where = f"For sigma = {[round(v, 1) for v in sigma.tolist()]} and a spread of {s}, "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import Exercise, Wrong, expect, near
+from . import Exercise, Wrong, expect, near, seeded
 
 # 10.cfg
 
@@ -59,7 +59,7 @@ def slip_of(fn: Callable, cond: Tensor, uncond: Tensor, convention: str) -> str:
 
 
 def numbers(fn: Callable) -> None:
-    cond, uncond = torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cond, uncond = torch.randn(2, 2, 3, 4, 4, generator=seeded(0), dtype=torch.float64)
     for convention, counted in (("scale", (1.0, 0.0, 3.0, -0.5)), ("w", (0.0, 2.0, 6.5, -1.0))):
         for number in counted:
             scale = number if convention == "scale" else number + 1
@@ -105,10 +105,6 @@ OWN_CHANCE = (
     "`generator=generator` to what draws, or no run can be repeated."
 )
 RATE = "How often is a label dropped? In a share p of the cases, each by itself; with p = 0.5 that is a fair coin."
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def only_null_is_new(fn: Callable) -> None:

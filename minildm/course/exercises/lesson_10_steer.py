@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ... import exact
 from ...levels import Denoiser, Level
-from . import Exercise, Wrong, expect, hint_for, told
+from . import Exercise, Wrong, expect, hint_for, seeded, told
 
 # A plane with two classes: what is asked for, and everything.
 MODES = torch.tensor([[-1.0, 0.8], [-0.2, -0.5], [0.9, 0.3], [0.7, -1.1]], dtype=torch.float64)
@@ -19,7 +19,7 @@ ASK = "What you return is asked later, again and again: a function of (x, level)
 
 
 def points(seed: int = 0, n: int = 5) -> Tensor:
-    return 1.5 * torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return 1.5 * torch.randn(n, 2, dtype=torch.float64, generator=seeded(seed))
 
 
 class Counted:
