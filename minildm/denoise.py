@@ -130,6 +130,27 @@ def guided(
     return denoise
 
 
+def steered(denoise: Denoiser, log_prob: Callable[[Tensor, Level], Tensor], scale: float) -> Denoiser:
+    """Guidance by a slope: denoise + scale * sigma^2 / alpha * d log_prob / dx, so 0 changes nothing.
+
+    `log_prob(x, level)` gives one number for each noisy picture, (b, ...) -> (b,), say log p(y | x) of a classifier
+    (Dhariwal & Nichol 2021, arXiv 2105.05233: there the noise is moved, eps - scale * sigma * slope), and torch can
+    differentiate it. Works under `torch.no_grad`, where samplers run.
+    Raises UserError at pure noise (a float alpha of 0): no x0 follows from a slope there.
+    """
+
+    def moved(x: Tensor, level: Level) -> Tensor:
+        if not isinstance(level.alpha, Tensor) and level.alpha == 0:
+            raise UserError("level", "pure noise (alpha = 0)", "rows that begin in a trace of the picture")
+        with torch.enable_grad():
+            probe = x.detach().requires_grad_()
+            # the slope of the sum is each picture's own: no picture looks at another
+            (uphill,) = torch.autograd.grad(log_prob(probe, level).sum(), probe)
+        return denoise(x, level) + scale * _column(level.sigma**2 / level.alpha, x) * uphill
+
+    return moved
+
+
 def halves(both: Denoiser) -> tuple[Denoiser, Denoiser]:
     """The two denoisers inside one of twice as many pictures, for `guided`: one call of the network answers for both.
 

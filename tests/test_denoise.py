@@ -5,8 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from minildm import levels
-from minildm.denoise import PREDICTIONS, clamped, denoiser, guided, target, to_output, to_x0
+from minildm import exact, levels
+from minildm.denoise import PREDICTIONS, clamped, denoiser, guided, steered, target, to_output, to_x0
 from minildm.files import UserError
 from minildm.levels import Level, pick, rescaled
 
@@ -189,6 +189,29 @@ def test_rescaled_guidance_has_the_spread_of_the_conditional_output(prediction):
     wide_cond, wide_uncond = (lambda x, _, d=d: d(x * level.alpha, level) for d in (cond, uncond))
     wide = guided(wide_cond, wide_uncond, 4.0, 0.7, prediction)(x / level.alpha, scaled)
     torch.testing.assert_close(wide, full, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("level", [Level(1.0, 0.8, 0.6), Level(9.0, 0.05, 0.998), Level(2.0, 1.0, 3.0)])
+def test_steering_by_a_slope_is_bayes(level):
+    """With exact denoisers, and log p(class | x) by Bayes' rule, scale 1 is the class's own denoiser."""
+    x = pair(2)[0].repeat(5, 1) * torch.arange(1, 6)[:, None]
+    modes = torch.tensor([[-1.0, 0.5], [0.3, 0.7], [1.0, -1.0]], dtype=torch.float64)
+    whole, part = exact.denoiser(modes, 0.3), exact.denoiser(modes[:2], 0.3)
+
+    def log_prob(x, level):
+        return exact.log_density(x, level, modes[:2], 0.3) - exact.log_density(x, level, modes, 0.3)
+
+    with torch.no_grad():
+        close = {"atol": 1e-9, "rtol": 0}
+        torch.testing.assert_close(steered(whole, log_prob, 1.0)(x, level), part(x, level), **close)
+        assert torch.equal(steered(whole, log_prob, 0.0)(x, level), whole(x, level))
+        both = steered(whole, log_prob, 2.5)(x, level), guided(part, whole, 2.5)(x, level)
+        torch.testing.assert_close(*both, **close)
+    many = Level(*(torch.full((5,), number, dtype=torch.float64) for number in level))
+    torch.testing.assert_close(steered(whole, log_prob, 2.5)(x, many), both[0], **close)
+    assert not x.requires_grad
+    with pytest.raises(UserError, match=r"pure noise \(alpha = 0\)"):
+        steered(whole, log_prob, 1.0)(x, Level(999.0, 0.0, 1.0))
 
 
 def test_clamped():

@@ -660,6 +660,9 @@ check.exercise("10.classifier", steer)
 # #51](https://github.com/openai/guided-diffusion/issues/51)). A mean would divide every push by the number of pictures,
 # and the same scale would do less in a larger batch.
 
+# %% [markdown]
+# From here on it is the library's, `denoise.steered`. Now for a reader to steer by, and the same ten digits again.
+
 # %%
 torch.manual_seed(1)
 reader = nn.Sequential(nn.Linear(65, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 10))
@@ -687,16 +690,18 @@ for t in (100, 400, 700):
 
 
 def classified(scale, label, noise):
+    def log_prob(x, level):
+        return read(x, level.sigma).log_softmax(1).gather(1, label[:, None])[:, 0]
+
     unasked = told(torch.full_like(label, NULL))
-
-    def walker(x, level):
-        uphill = slope(lambda x: read(x, level.sigma).log_softmax(1).gather(1, label[:, None]), x)
-        eps = (x - level.alpha * unasked(x, level)) / level.sigma - scale * level.sigma * uphill
-        return ((x - level.sigma * eps) / level.alpha).clamp(-1, 1)
-
-    *_, x = sample.ddim(walker, noise, WALK)
+    *_, x = sample.ddim(denoise.clamped(denoise.steered(unasked, log_prob, scale), -1, 1), noise, WALK)
     return x
 
+
+# in the plane, where Bayes gives the slope, both ways of guiding are one
+x, level = torch.randn(500, 2, generator=seeded(1), dtype=torch.float64), Level(0.0, 0.8, 0.6)
+by_slope = denoise.steered(uncond, lambda x, _: log_class(x), 3.0)
+check.agree("denoise.steered, and classifier-free", by_slope(x, level), my_guided(cond, uncond, 3.0)(x, level), 1e-9)
 
 rows = [draw(torch.arange(10), 3.0, noise)] + [classified(s, torch.arange(10), noise) for s in (1.0, 3.0, 10.0)]
 labels = ["classifier-free, scale 3", *(f"classifier, scale {s}" for s in (1, 3, 10))]
