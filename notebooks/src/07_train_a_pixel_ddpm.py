@@ -19,6 +19,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -26,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minildm import denoise, exact, levels, oracle, recipes, sample, scenes, show, tasks, train, weights
-from minildm.course import check, widgets
+from minildm import denoise, exact, levels, oracle, runs, sample, scenes, show, tasks, train, weights
+from minildm.course import check, choose, widgets
 from minildm.unet import UNet, UNetConfig
 
 show.style()
@@ -203,8 +204,9 @@ def overfit(noising, x0, steps=STEPS):
 def paint(net, noise, steps=25, sampler=sample.ddim):
     """Pictures (b, 3, h, w) from noise of that shape. ddim throws no dice on the way, ddpm does: see below."""
     model = denoise.clamped(denoise.denoiser(net, "v"), -1, 1)
-    *_, x = sampler(model, noise, levels.pick(schedule, steps, "trailing"), generator=torch.Generator().manual_seed(9))
-    return x
+    x = noise.to(next(net.parameters()).device)
+    *_, x = sampler(model, x, levels.pick(schedule, steps, "trailing"), generator=torch.Generator().manual_seed(9))
+    return x.cpu()
 
 
 one = scenes.render(scenes.draw(1, seed=81, objects=1), size=16)  # small, so that it takes seconds
@@ -312,8 +314,9 @@ check.exercise("07.ema", averaged)
 # what the averaged network makes of eight noises, always the same eight.
 
 # %%
-run = recipes.prepare("pixel", objects=1, captions=False)
-print(f"{sum(p.numel() for p in run.model.parameters()):,} weights, levels of {run.model.config.block_out_channels}")
+device, config = choose.network(runs.PLAIN_PIXEL, replace(runs.PIXEL_CONFIG, context_dim=None))
+torch.manual_seed(0)
+run = runs.diffusion_run(config=config, objects=1, device=device)
 noise = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(6))
 ema, film = train.EMA(run.model, run.ema), []
 
@@ -392,21 +395,21 @@ check.agree("the posterior mean of lesson 05", knows_the_list(some, level), exac
 
 
 @torch.no_grad()
-def loss_by_t(denoiser):
+def loss_by_t(denoiser, device="cpu"):
     """The squared error of v at each of TIMES, for a denoiser(x, level) -> x0. As v = (alpha x - x0) / sigma,
     it is that of x0 over sigma squared."""
     losses = []
     for t in TIMES:
         level = schedule.rows()[t]
-        guess = denoiser(level.alpha * asked + level.sigma * asked_eps, level)
+        guess = denoiser((level.alpha * asked + level.sigma * asked_eps).to(device), level).cpu()
         losses.append((guess - asked).square().mean().item() / level.sigma**2)
     return losses
 
 
 floor = loss_by_t(knows_the_list)
 models = {f"live, {history.times[-1]:.0f} s": ema.model}
-models |= {name: weights.load(name).unet for name in snapshots}
-by_t = {name: loss_by_t(denoise.denoiser(unet, "v")) for name, unet in models.items()}
+models |= {name: weights.load(name, device).unet for name in snapshots}
+by_t = {name: loss_by_t(denoise.denoiser(unet, "v"), device) for name, unet in models.items()}
 fig, ax = plt.subplots(figsize=(9, 4))
 for name, losses in by_t.items():
     ax.semilogy(TIMES, losses, label=f"{name}: mean {sum(losses) / len(losses):.4f}")
