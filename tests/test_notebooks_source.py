@@ -53,6 +53,15 @@ def test_notebook_is_clean(path):
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=names)
+def test_printed_lines_fit_the_page(path):
+    """JupyterLab on a laptop's screen breaks longer ones in the middle of a number."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            for line in output.get("text", "").splitlines():
+                assert len(line) <= 100, line
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=names)
 def test_every_picture_has_words_for_who_cannot_see_it_and_a_caption(path):
     for cell in nbformat.read(path, as_version=4).cells:
         outputs = cell.get("outputs", [])

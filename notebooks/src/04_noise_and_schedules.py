@@ -491,7 +491,7 @@ show.figure(histogram(brightness(sd.rows()[-1])),
             "like the noise that sampling starts from.")  # fmt: skip
 for count, what in ((3 * 32 * 32, "3 x 32 x 32 pixels"), (4 * 64 * 64, "Stable Diffusion's 4 x 64 x 64 latents")):
     away = sd.alpha[-1] / (sd.sigma[-1] / math.sqrt(count))
-    print(f"{what}: all at 1, they lie {away:.1f} standard deviations of the mean from 0")
+    print(f"{what}, all at 1: {away:.1f} standard deviations of the mean from 0")
 
 # %% [markdown]
 # There is the fault. In training "noise" with mean 0.068 *means* a white picture, and mean 0 means a grey one. So the
@@ -514,7 +514,8 @@ x, level = noise_like(picture), mended.rows()[-1]
 try:
     denoise.to_x0(x, x, level, "eps")
 except UserError as error:
-    print("a network that predicts the noise says there:", error)
+    print("a network that predicts the noise is refused there:")
+    print(error)
 
 # %% [markdown]
 # The last line is the price. At $\alpha = 0$ the picture is $x$ minus the noise, *divided by 0*. A network that predicts

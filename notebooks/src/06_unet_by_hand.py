@@ -1076,7 +1076,7 @@ for name, config, side, count_of_words in (("pixel", shipped.config, 32, 0), ("s
     parts = cost(config, side, count_of_words)
     parameters, flops = sum(parts.values()).tolist()
     assert parameters == sum(p.numel() for p in net.parameters()) and flops == counter.get_total_flops()
-    print(f"{name:21} {parameters:11,} parameters, {flops:15,} FLOPs for one look: formula and count agree")
+    print(f"{name:21} {parameters:11,} parameters, {flops:15,} FLOPs a look: formula and count agree")
 
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.4), sharey=True)
 for ax, kind, unit, by in zip(axes, (0, 1), ("million parameters", "GFLOPs for one look"), (1e6, 1e9), strict=True):

@@ -443,8 +443,8 @@ for name, spent, unet in zip(models, seconds, models.values(), strict=True):
     residuals.append(reading.residual.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist())
     rows.append(pictures[:8])
     share, low, high = oracle.wilson(int(reading.readable.sum()), len(pictures))
-    print(f"{name:16} {spent:7,.0f} s   distance to the nearest scene {residuals[-1][1]:.3f}   "
-          f"readable {share:.0%} (95% interval {low:.0%} to {high:.0%})")  # fmt: skip
+    print(f"{name:12} {spent:5,.0f} s   distance to the nearest scene {residuals[-1][1]:.3f}   "
+          f"readable {share:.0%} (interval {low:.0%} to {high:.0%})")  # fmt: skip
 show.figure(show.strip(rows, [*models]), "One column, one noise. The longer it has trained, the more is a scene.")
 
 # %%

@@ -383,7 +383,7 @@ for what, rows in (("even rows", even(8)), ("this model's own rows", rows_for("h
     *_, own = sample.heun(bell, start, rows)
     *_, other = sample.heun(bell, start / rows[0].alpha, levels.rescaled(rows))
     own, other = (end.item() / width(rows[-1]) - 1 for end in (own, other * rows[-1].alpha))
-    print(f"{what}: sigma / alpha begins at {rows[0].sigma / rows[0].alpha:,.0f}. "
+    print(f"{what}: from sigma / alpha = {rows[0].sigma / rows[0].alpha:,.0f}, "
           f"Heun errs by {own:+.1%} in x, by {other:+.1%} in x / alpha")  # fmt: skip
 
 # %% [markdown]
@@ -602,9 +602,9 @@ for ax in axes:
 axes[0].legend(loc="lower right")
 show.figure(fig, "Left: how often all is right. Right: root mean square distance of the latents of 8 pictures from "
             "where the ODE leads.")  # fmt: skip
+print(" " * 26 + "".join(f"{calls:12} calls" for calls in BUDGETS))
 for way in WAYS:
-    parts = ("{:2} calls: {:.2f} ({:.2f} to {:.2f})".format(calls, *shares[way, calls]) for calls in BUDGETS)
-    print(f"{way:26}", "  ".join(parts))
+    print(f"{way:26}" + "".join("  {:.2f} ({:.2f}-{:.2f})".format(*shares[way, calls]) for calls in BUDGETS))
 
 # %% [markdown]
 # Read it slowly; it is not what the last figure led us to expect.
@@ -674,8 +674,8 @@ for steps in STEPS:
     noises[steps] = drawn("ddim", told, z, rows[::-1])
     backs[steps] = drawn("ddim", told, noises[steps], rows)
     misses[steps] = (backs[steps] - z).square().mean().sqrt().item()
-    print(f"{steps:2} steps up and {steps:2} down: off by {misses[steps]:.3f} of a latent's spread; "
-          f"the noise has the standard deviation {noises[steps].std():.2f}")  # fmt: skip
+    print(f"{steps} steps up and {steps} down: off by {misses[steps]:.3f} of a latent's spread; "
+          f"standard deviation of the noise {noises[steps].std():.2f}")  # fmt: skip
 print(f"slope from 10 to 40 steps: {math.log2(misses[10] / misses[40]) / 2:.2f}")
 film = [real, show.latents(noises[10]), pictures(backs[10]), show.latents(noises[40]), pictures(backs[40])]
 fig = show.strip(film, ["picture", "its noise, 10 steps", "and back", "its noise, 40 steps", "and back"])

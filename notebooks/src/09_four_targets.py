@@ -245,9 +245,11 @@ slowest = widgets.drive(box, limit=0.15)
 # \frac{D^2}{\sigma^2} \|\Delta x_0\|^2$. Write $\mathrm{SNR} = \alpha^2 / \sigma^2$, and on rows with $\alpha^2 +
 # \sigma^2 = 1$ it is
 #
-# $$\|\text{error of eps}\|^2 = \mathrm{SNR} \cdot \|\Delta x_0\|^2, \qquad
-# \|\text{error of } v\|^2 = (\mathrm{SNR} + 1)\, \|\Delta x_0\|^2, \qquad
-# \|\text{error of flow}\|^2 = (\sqrt{\mathrm{SNR}} + 1)^2\, \|\Delta x_0\|^2 .$$
+# $$\begin{aligned}
+# \|\text{error of eps}\|^2 &= \mathrm{SNR} \cdot \|\Delta x_0\|^2, \\
+# \|\text{error of } v\|^2 &= (\mathrm{SNR} + 1)\, \|\Delta x_0\|^2, \\
+# \|\text{error of flow}\|^2 &= (\sqrt{\mathrm{SNR}} + 1)^2\, \|\Delta x_0\|^2 .
+# \end{aligned}$$
 #
 # (The first two weights are discussed in Salimans & Ho 2022; $1 / \sigma^2 = \mathrm{SNR} + 1$ since $\alpha^2 +
 # \sigma^2 = 1$.) Does it matter, if each network could be perfect? No: the best answer at each level is the best for
@@ -573,12 +575,13 @@ for seed, net in seconds.items():
 history = show.track(in_turn(trainings), "flow, its own pairs")
 COUNTS = (1, 2, 4, 8, 50)
 table = {}
+print("distance" + "".join(f"{n:9} steps" for n in COUNTS) + "  straightness")
 for name, models in (("before", firsts), ("after", seconds)):
     flows = [denoise.denoiser(net, "flow") for net in models.values()]
     table[name] = torch.tensor([[distance(walk(f, start, n)[-1], fresh) for n in COUNTS] for f in flows])  # (seed, n)
     bend = [straightness(walk(f, start, 50)) for f in flows]
-    said = [f"{n}: {m:.3f} ± {s:.3f}" for n, m, s in zip(COUNTS, table[name].mean(0), table[name].std(0), strict=True)]
-    print(f"{name:6} steps: distance {', '.join(said)}; straightness {max(bend):.4f}")
+    said = [f"{m:.3f} ± {s:.3f}" for m, s in zip(table[name].mean(0), table[name].std(0), strict=True)]
+    print(f"{name:8}" + "".join(f"{one:>15}" for one in said) + f"{max(bend):14.4f}")
 
 # %%
 fig = plt.figure(figsize=(10, 4.4))
@@ -595,7 +598,7 @@ ax = fig.add_subplot(grid[:, 3])
 for name, found in table.items():
     ax.errorbar(COUNTS, found.mean(0), found.std(0), marker="o", capsize=4, label=name)
 ax.axhline(floor, color="black", linestyle=":", linewidth=1.5)
-ax.text(1, floor * 0.93, "two clouds of data", va="top")
+ax.text(1, floor * 1.06, "two clouds of data", va="bottom")
 ax.set(xscale="log", yscale="log", xlabel="Euler steps", title="distance to the data", ylim=(0.02, 1.2))
 ax.set_xticks(COUNTS, COUNTS)
 ax.set_yticks((0.03, 0.1, 0.3, 1), (0.03, 0.1, 0.3, 1))
@@ -648,12 +651,12 @@ for sigma in (0.1, 1.0, 10.0):
     check.agree("              its c_out", out.min(), s * sigma / math.hypot(s, sigma), 1e-8)
     x = stars[:9].double() + sigma * start[:9].double()
     bell = exact.posterior_mean(x, Level(0.0, 1.0, sigma), torch.zeros(1, 2, dtype=torch.float64), s)
-    check.agree("              c_skip times x, and the perfect denoiser of a bell", formula * x, bell, 1e-6)
+    check.agree("              c_skip times x, and a bell's perfect denoiser", formula * x, bell, 1e-6)
     x0, eps = stars[:9].double(), start[:9].double()
     size = math.hypot(1, sigma)  # for s = 1, on the rows with alpha^2 + sigma^2 = 1 that have this noise
     v = denoise.target(x0, eps, Level(0.0, 1 / size, sigma / size), "v")
     wanted = (x0 - (x0 + sigma * eps) / size**2) / (sigma / size)
-    check.agree("              for s = 1: what EDM's network should answer, and -v", wanted, -v, 1e-9)
+    check.agree("              for s = 1: the answer EDM asks for, and -v", wanted, -v, 1e-9)
 
 # %% [markdown] tags=["exercise"]
 # ### 09.edm: the wrapper

@@ -20,6 +20,7 @@
 
 # %%
 import os
+import textwrap
 import time
 import warnings
 from dataclasses import replace
@@ -63,11 +64,17 @@ counts = {}
 with torch.device("meta"):
     for name, config in columns.items():
         counts[name] = sum(p.numel() for p in UNet(config).parameters())
-print(f"{'':20}" + "".join(f"{name:>26}" for name in columns))
+
+
+def line(head, cells):
+    print(f"{head:18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, (12, 24, 24, 18), strict=True)))
+
+
+line("", columns)
 for field in ("block_out_channels", "layers_per_block", "transformer_layers", "mid_layers", "heads", "context_dim",
               "linear_projection", "added_dim", "norm_num_groups"):
-    print(f"{field:20}" + "".join(f"{getattr(config, field)!s:>26}" for config in columns.values()))
-print(f"{'parameters':20}" + "".join(f"{count:>26,}" for count in counts.values()))
+    line(field, [str(getattr(config, field)) for config in columns.values()])
+line("parameters", [f"{count:,}" for count in counts.values()])
 
 # %% [markdown]
 # `added_dim` is the one row that SDXL brought: what the time embedding is told besides the time, namely a summary of
@@ -83,7 +90,7 @@ print(f"{'parameters':20}" + "".join(f"{count:>26,}" for count in counts.values(
 # %%
 path = weights.locate(FOLDER)
 held = weights.inspect(path)
-print(held)
+print(textwrap.fill(str(held), 100))
 if "SDXL" in str(held):
     raise minildm.UserError("MINILDM_WEIGHTS", WEIGHTS, "Stable Diffusion 1.x or 2.x; `minildm picture --model` draws with "
                             "SDXL, whose two text towers are more than this lesson's cell has room for")  # fmt: skip
@@ -475,7 +482,7 @@ with warnings.catch_warnings():
 show.figure(show.grid(drawn, len(asked), list("1234")), "; ".join(f"{i}: “{one}”" for i, one in enumerate(asked, 1)))
 if not WEIGHTS:
     strange = [word for one in asked for word, _ in scenes.unknown_words(one)]
-    print("Words that the small model never read:", ", ".join(strange))
+    print("The small model never read:", ", ".join(strange))
 
 # %% [markdown]
 # - **Safety.** The published folders come with a *safety checker*, a second network that blanks some pictures. This
