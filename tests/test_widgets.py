@@ -151,6 +151,22 @@ def test_drive_moves_everything_and_puts_it_back():
     assert ((0.9, 0.1),) in {ends for *_, ends in seen}
 
 
+def test_the_page_is_told_nothing_that_it_could_answer(monkeypatch):
+    """It answers 0.7 with its own rounding of it, after all cells have run: a box was found standing elsewhere."""
+    box = widgets.explorer(lambda dark: torch.full((1, 3, 8, 8), -dark), dark=(0.0, 1.0, 0.1, 0.2))
+    slider, told = box.controls["dark"], []
+    monkeypatch.setattr(type(slider), "send_state", lambda self, key=None: told.append(self.value))
+    widgets.drive(box)
+    assert set(told) == {0.2}
+
+
+def test_a_number_from_a_browser_is_rounded():
+    seen = []
+    box = widgets.explorer(lambda x: seen.append(x) or torch.full((1, 3, 8, 8), x / 20), x=(0.0, 12.0, 0.5, 3.0))
+    box.controls["x"].value = 10.000000000000002
+    assert seen == [3.0, 10.0]
+
+
 def compute(seconds):
     until = time.thread_time() + seconds
     while time.thread_time() < until:

@@ -14,6 +14,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from functools import cache, lru_cache
 from pathlib import Path
@@ -58,7 +59,7 @@ def explorer(view: Callable[..., object], **controls: object) -> "VBox":
 
     def redraw(_: object = None) -> None:
         try:
-            png, text = drawn(tuple(control.value for control in made.values()))
+            png, text = drawn(tuple(_value(control) for control in made.values()))
         except Exception as error:
             line = html.escape(f"{type(error).__name__}: {error}".splitlines()[0])
             message.value, message.layout.display = f"<span role='alert' style='color: #c00'>{line}</span>", ""
@@ -111,6 +112,15 @@ def drive(box: "VBox", limit: float | None = None, still: Sequence[str] = (), **
     control's own dozen, such as texts. Raises what a view raises, and `AssertionError` where a control changes nothing
     (but for those in `still`), or where a picture takes longer than `limit`.
     """
+    with ExitStack() as stack:
+        # The page hears of it when all is put back. It answers a number with its own rounding of it, and answers that
+        # come after the last cell would move the controls away from where they stood.
+        for widget in {*box.controls.values(), *box.children}:
+            stack.enter_context(widget.hold_sync())
+        return _drive(box, limit, still, values)
+
+
+def _drive(box: "VBox", limit: float | None, still: Sequence[str], values: dict[str, Sequence]) -> float:
     slowest = 0.0
     for name, control in box.controls.items():
         first, seen = control.value, {box.picture()}
@@ -185,6 +195,11 @@ def _control(text: str, given: object) -> "DOMWidget":
         digits = max(0, -Decimal(str(span["step"])).as_tuple().exponent)  # 2 for 0.25
         return w.FloatSlider(readout_format=f".{digits}f", layout=wide, **span, **look)
     raise UserError(f"control {text}", given, SHORT_FORMS)
+
+
+def _value(control: "DOMWidget") -> object:
+    """What `view` is given: a slider in the browser says 10.000000000000002 where it means 10."""
+    return round(control.value, 9) if isinstance(control.value, float) else control.value
 
 
 @cache

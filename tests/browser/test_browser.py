@@ -54,13 +54,22 @@ from minildm.course import widgets
 film = torch.linspace(-1, 1, 30).view(-1, 1, 1, 1, 1).expand(-1, 1, 3, 8, 8)
 widgets.show(widgets.explorer(lambda step: film[step], step=range(30)), "It gets lighter.")
 """
+DRIVEN = """
+import time, torch
+from minildm.course import widgets
+box = widgets.explorer(lambda dark, light: (time.sleep(0.05), torch.full((1, 3, 8, 8), (light - dark) / 20))[1],
+                       dark=(0.0, 1.0, 0.1, 0.2), light=(0.0, 12.0, 0.5, 3.0))
+widgets.show(box, "A grey square.")
+widgets.drive(box)
+print("driven")
+"""
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """The address of a JupyterLab of its own, with a folder of notebooks."""
     folder = tmp_path_factory.mktemp("lab")
-    for name, source in {"slider": SLIDER, "points": POINTS, "film": FILM}.items():
+    for name, source in {"slider": SLIDER, "points": POINTS, "film": FILM, "driven": DRIVEN}.items():
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip())])
         book.metadata.kernelspec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
         nbformat.write(book, folder / f"{name}.ipynb")
@@ -156,6 +165,13 @@ def test_a_slider_by_keyboard_and_a_checkbox_change_the_picture(run):
     assert page.locator(".jp-RenderedMarkdown").inner_text().strip() == "A grey square."
     page.set_viewport_size({"width": 420, "height": 800})  # a small screen
     assert image.bounding_box()["width"] <= 420
+
+
+def test_a_driven_box_stands_as_before(run):
+    page, _ = run("driven", ".widget-image")
+    page.get_by_text("driven", exact=True).last.wait_for()
+    page.wait_for_timeout(3000)  # what the page had to answer has been answered
+    assert page.locator(".widget-readout").all_inner_texts() == ["0.2", "3.0"]
 
 
 def test_a_film_plays(run):
