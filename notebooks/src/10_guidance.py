@@ -69,7 +69,7 @@ def draw_row(scale):
     return scale
 
 
-show.track(working([lambda s=s: draw_row(s) for s in SCALES]), "four rows (loss: the scale)")
+show.track(working([lambda s=s: draw_row(s) for s in SCALES]), "four rows", measure="scale")
 fig = show.strip(rows, [f"scale {scale:g}" for scale in SCALES])
 show.figure(fig, '"A circle" at four guidance scales. 0 does not listen, 1 listens, and beyond it something is traded.')
 
@@ -130,7 +130,7 @@ for ax, sigma in zip(axes, (0.9, 0.6, 0.3), strict=True):
         ax.quiver(*spots.T, *step.T, color=show.PALETTE[hue], label=f"scale {scale:g}", **arrows)
     ax.plot(*spots.T, "ko", markersize=5)
     ax.set_title(f"sigma = {sigma}")
-axes[0].legend(loc="lower left", handlelength=1.2)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, handlelength=1.2)
 show.figure(fig, "Blue rings: our class. Orange rings: the others. From each point the answers at scale 0, 1 and 3: "
             "the red tip lies on the line through the other two, beyond the blue one.")  # fmt: skip
 
@@ -481,7 +481,7 @@ def judged(key, **how):
 
 
 SWEEP = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
-show.track(working([lambda s=s: judged(s, scale=s) for s in SWEEP]), "eight scales (loss: share right)")
+show.track(working([lambda s=s: judged(s, scale=s) for s in SWEEP]), "eight scales", measure="share right")
 real = torch.stack([torch.pdist(pictures[digit == k].flatten(1)).mean() for k in range(10)]).mean().item()
 
 
@@ -541,7 +541,7 @@ def worded_at(scale):
     return share[0]
 
 
-show.track(working([lambda s=s: worded_at(s) for s in WORDS]), "six scales, 48 pictures each (loss: share right)")
+show.track(working([lambda s=s: worded_at(s) for s in WORDS]), "six scales, 48 pictures each", measure="share right")
 fig = sweep_figure(WORDS, *zip(*(worded[s] for s in WORDS), strict=True), (None, 8.0, 1.0),
                    ("all right, with 95% intervals", "colours of “a circle”", "spread of the latents"))  # fmt: skip
 show.figure(fig, "The model with words. Dashed: all eight colours equally often; the spread of the data's latents.")
@@ -558,12 +558,12 @@ show.figure(fig, "The model with words. Dashed: all eight colours equally often;
 # One class, ten noises. Move the scale; then confine it to an interval of levels; then choose a class to move away
 # from.
 
-# %%
+# %% tags=["explorer"] jupyter={"source_hidden": true}
 ten = torch.randn(10, 1, 8, 8, generator=seeded(6))
 
 
-def view(digit="4", scale=3.0, from_sigma=0.0, to_sigma=1.0, away_from="nothing said"):
-    label = torch.full((10,), int(digit))
+def view(digit=4, scale=3.0, from_sigma=0.0, to_sigma=1.0, away_from="nothing said"):
+    label = torch.full((10,), digit)
     negative = NULL if away_from == "nothing said" else int(away_from)
     with torch.no_grad():
         x = draw(label, scale, ten, negative, low=from_sigma, high=to_sigma)
@@ -575,7 +575,7 @@ def variety_of_ten(x):
 
 
 box = widgets.explorer(
-    view, digit=[*"4012356789"], scale=(0.0, 12.0, 0.5, 3.0), from_sigma=(0.0, 1.0, 0.1, 0.0),
+    view, digit=(0, 9, 1, 4), scale=(0.0, 12.0, 0.5, 3.0), from_sigma=(0.0, 1.0, 0.1, 0.0),
     to_sigma=(0.0, 1.0, 0.1, 1.0), away_from=["nothing said", *"0123456789"],
 )  # fmt: skip
 widgets.show(box, "Ten digits of one class, by the network that you have trained.")
@@ -598,7 +598,7 @@ slowest = widgets.drive(box, limit=1.0)
 # %%
 BENCH = {"plain, scale 1": {"scale": 1.0}, "scale 8": {"scale": 8.0}, "scale 8, rescale 0.7": {"scale": 8.0, "rescale": 0.7},
          "scale 8, sigma 0.3 to 0.8": {"scale": 8.0, "low": 0.3, "high": 0.8}}  # fmt: skip
-show.track(working([lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]), "repairs (loss: share right)")
+show.track(working([lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]), "repairs", measure="share right")
 print(f"{'':28}{'right':>12}{'variety':>12}{'contrast':>10}")
 for name in BENCH:
     (share, low, high), spread, ends = swept[name]
