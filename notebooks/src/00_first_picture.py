@@ -170,8 +170,10 @@ print("the oracle reads:", oracle.describe(oracle.read(picture), 0))
 # ## The whole of latent diffusion, in one cell
 #
 # The next cell is folded. Open it (click on the bar at its left, or on the three dots) when you are curious: it is all
-# of the above in about 25 lines, from the words to the pixels, with nothing hidden in a pipeline. In the last lesson
-# the same cell runs the real Stable Diffusion, with nothing changed but the name of the folder.
+# of the above in about 25 lines, from the words to the pixels, with nothing hidden in a pipeline. One number in it you
+# cannot guess: the `scaling_factor`, by which latents are multiplied so that they vary about as much as the noise does
+# (lesson 12). In lesson 16 the same cell runs the real Stable Diffusion, with nothing changed but the name of the
+# folder.
 
 # %% tags=["whole-of-latent-diffusion"] jupyter={"source_hidden": true}
 FOLDER = "shapes"  # a shipped model's name, or the folder of a published one: nothing else here need change

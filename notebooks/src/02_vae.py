@@ -764,8 +764,9 @@ from minildm.course import check
 # %% [markdown] tags=["exercise"]
 # ### 02.kl: the price against any prior
 #
-# In the lesson the prior was $\mathcal N(0, 1)$. Let it be any bell curve, $\mathcal N(m, v)$. (You will need it: the
-# loss of lesson 07 is made of such divergences.) Write `kl(mean, logvar, prior_mean, prior_logvar)`:
+# In the lesson the prior was $\mathcal N(0, 1)$. Let it be any bell curve, $\mathcal N(m, v)$. (Such divergences come
+# back in lesson 07: the loss of a diffusion model begins as a sum of them.) Write
+# `kl(mean, logvar, prior_mean, prior_logvar)`:
 # - all four have the same shape, (b, ...): a vector of latents for each picture, or a small picture of them;
 # - it returns nats, one number for each picture, (b,).
 #

@@ -533,9 +533,9 @@ show.figure(fig, "Left: our land at two perplexities, by background. Right: thre
 
 # %% [markdown]
 # Read the table: on some maps even the order of the distances is nearly right, on others (when this was written, at
-# perplexity 5) white and black, the farthest of all, have become neighbours. From the three clouds you see how bad it
-# can get. **Eight times as far and four times as wide, and the map shows three equal islands at equal distances.**
-# Nothing in the picture tells you which of the two cases you are looking at.
+# perplexity 5) white and black, the farthest of all, lie less than half as far apart as black and grey. From the three
+# clouds you see how bad it can get. **Eight times as far and four times as wide, and the map shows three equal islands
+# at equal distances.** Nothing in the picture tells you which of the two cases you are looking at.
 #
 # What such a map says: who is whose neighbour. What it does not say: how far continents are from each other, how large
 # they are, and whether the gaps mean anything. And it has no way back: no point of the map can be decoded.

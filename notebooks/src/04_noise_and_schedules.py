@@ -517,11 +517,11 @@ except UserError as error:
     print("a network that predicts the noise says there:", error)
 
 # %% [markdown]
-# The last line is the price. At $\alpha = 0$ the picture is $x$ minus the noise, *divided by 0*. A network that predicts
-# the noise can say nothing about the picture there: in pure noise "all of it is noise" is the whole truth. So the mended
-# table needs another prediction, such as $v$ (lesson 09), **and a network that was trained on it.** Turning it on for a
-# network that was not gives black pictures
-# ([diffusers #5103](https://github.com/huggingface/diffusers/issues/5103)): a division by 0, and then no number is one.
+# The last line is the price. At $\alpha = 0$ the picture is $x$ minus the noise, *divided by 0*. A network that
+# predicts the noise can say nothing about the picture there: in pure noise "all of it is noise" is the whole truth. So
+# the mended table needs another prediction, such as $v$ (lessons 07 and 09), **and a network that was trained on it.**
+# Turning it on for a network that was not gives black pictures ([diffusers
+# #5103](https://github.com/huggingface/diffusers/issues/5103)): a division by 0, and then no number is one.
 #
 # ## Bug museum: the missing root
 #

@@ -618,7 +618,7 @@ for way in WAYS:
 # 3. **The rows count as much as the method.** On the right, `ddim` with rows that are even in log-SNR comes nearer to
 #    the limit than any method on the other rows, at every budget.
 # 4. **But near is not right.** At three calls the oracle sees nothing of that. What is measured decides who wins.
-# 5. **`ddpm` needs the most calls**, as the bell curve foretold.
+# 5. **`ddpm` needs more calls than `ddim`**, as the bell curve foretold.
 #
 # And on the right no line reaches the slope 2. A trained network is not as smooth as a bell curve: it has errors of
 # its own, and guidance enlarges them. What is right for your model? **Measure, at the number of calls that you can
@@ -788,7 +788,8 @@ show.figure(fig, "“A large green triangle”, from one noise to another: along
 # found in it, one after the other, in the factor of **the old noise**. With our letters:
 #
 # - first it was $k = \sqrt{\sigma'^2 - f^2}$ as it should be, but with $f = \eta \sigma$, the noise of the wrong row.
-#   Under the root stands something negative in nearly every step, and a `clamp(min=0)` made 0 of it without a word;
+#   At $\eta = 1$ something negative stands under the root in every step, and a `clamp(min=0)` made 0 of it without a
+#   word;
 # - then $f$ was mended, and $k$ became *the same number as* $f$. At $\eta = 0$, the only setting that was run, both
 #   are 0: $x' = \alpha' D$. **Not a grain of noise is left after the first step**, and from there on the denoiser is
 #   asked about noise that is not there.

@@ -548,7 +548,7 @@ show.figure(fig, "The model with words. Dashed: all eight colours equally often;
 
 # %% [markdown]
 # This model was trained for long, and the world is simple: with scale 1 it is already right in most pictures, and
-# what is left to gain lies within the intervals. What there is to lose is plain: "a circle" had nearly all colours at
+# what is left to gain lies within the intervals. What there is to lose is plain: "a circle" had most of the colours at
 # scale 1, and has a few favourites at 4. **A good model needs less guidance**; large text models use 5 to 8 because,
 # on their data, they are bad at listening. From 7 on the pictures fall apart: the latents have left the region in which
 # the decoder knows its way.
@@ -788,9 +788,8 @@ print(f"broken: {test(broken)}\nmended: {test(denoise.guided)}")
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): guidance, classifier-free guidance, classifier guidance, null
-# label, label dropout, guidance interval, rescale, negative prompt. **Next:** lesson 11 puts sentences where the ten
-# digits stood, and steers by the similarity of picture and text; lesson 13 judges variety with more care than a mean
-# distance.
+# label, label dropout, class token, guidance interval, rescale, negative prompt. **Next:** lesson 11 puts sentences
+# where the ten digits stood, and steers by the similarity of picture and text.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
