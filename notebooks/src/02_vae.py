@@ -60,10 +60,10 @@ fig = show.strip([unseen[:10], rebuilt, invented], ["written", "two numbers each
 show.figure(fig, "Digits the model has never seen, the same from two latents each, and digits from nothing.")
 
 # %% [markdown]
-# The digits of the second row are blurred. Two numbers are very little, and we shall see what is lost. The third row
-# is the point: **a plain autoencoder cannot do it.** It puts its latents anywhere, with holes in between, and a random
-# point falls into a hole. A VAE is an autoencoder trained so that the latents of all pictures *together* look like
-# plain noise, the bell curve $\mathcal N(0, 1)$. Then noise is a good place to start.
+# The digits of the second row are blurred. Two numbers are very little, and we shall see what is lost. The third row is
+# the point: **a plain autoencoder cannot do it.** It puts its latents anywhere, with holes in between, and a random
+# point falls into a hole (lesson 01). A VAE is an autoencoder trained so that the latents of all pictures *together*
+# look like plain noise, the bell curve $\mathcal N(0, 1)$. Then noise is a good place to start.
 #
 # ## A story about where pictures come from
 #
@@ -295,7 +295,8 @@ show.figure(fig, "Digits the model never met, and digits from noise. Between two
 #
 # With two latents we can look at the whole latent space at once. Left, every training digit stands where the encoder's
 # mean puts it. Right, the same from the other side: walk over the latent space and decode. The steps are *quantiles* of
-# $\mathcal N(0, 1)$, so each cell holds as many random draws as any other (Kingma & Welling 2014, figure 4).
+# $\mathcal N(0, 1)$, so each cell holds as many random draws as any other (Kingma & Welling 2014, figure 4; lesson 03
+# says why).
 
 # %%
 def draw_map(ax, model, size=34):
@@ -678,12 +679,11 @@ show.figure(show.strip(rows, ["drawn", "rebuilt", "plain noise", "fitted noise"]
             "comes junk: each number alone is likely, together they are not.")  # fmt: skip
 
 # %% [markdown]
-# *Plain noise* is scaled as the latents are; *fitted noise* has, to be fair, the right mean and the right spread at
-# each of the 256 places. People meet this again and again: *my autoencoder reconstructs, but random latents are noise*
-# ([latent-diffusion #187](https://github.com/CompVis/latent-diffusion/issues/187),
-# [#227](https://github.com/CompVis/latent-diffusion/issues/227)). Nothing is broken. With a low price the latents are
-# free to depend on each other: "this place is red" makes "its neighbour is red" likely. Noise knows nothing of that.
-# Raise the price, and the latents look like noise again, but the pictures blur, as the sweep showed.
+# *Plain noise* has been brought to the spread of all latents together (by one number, the *scaling factor*: lesson 12);
+# *fitted noise* has, to be fair, the right mean and the right spread at each of the 256 places. This is the complaint
+# quoted in lesson 01, about just this kind of VAE. Nothing is broken. With a low price the latents are free to depend
+# on each other: "this place is red" makes "its neighbour is red" likely. Noise knows nothing of that. Raise the price,
+# and the latents look like noise again, but the pictures blur, as the sweep showed.
 #
 # **The way out is to keep the sharp autoencoder and to learn, with a second model, which latents occur.** That model
 # is a diffusion model, and the two together are *latent diffusion*: lesson 12.

@@ -128,10 +128,10 @@ for ax, (name, steps) in zip(axes[1:], ladder.items(), strict=True):
 show.figure(fig, "The land and two maps of it. Numbers below: the value of latent 1 in that column.")
 
 # %% [markdown]
-# The map in the middle spends most of its cells on places beyond $\pm 2$, where only one draw in eleven falls. The
-# one on the right gives **every cell the same chance**. It was made so (Kingma & Welling 2014, figure 4): cut the
-# numbers 0 to 1 into $n$ equal slices, take the middle $u_i = (i + \frac12) / n$ of each, and go to the point *below
-# which the share $u_i$ of all draws lies*. That point is called a *quantile*:
+# The map in the middle spends most of its cells on places beyond $\pm 2$, where only one draw in eleven falls. The one
+# on the right gives **every cell the same chance**; so did the map in lesson 02, and here is why. It is made so: cut
+# the numbers 0 to 1 into $n$ equal slices, take the middle $u_i = (i + \frac12) / n$ of each, and go to the point
+# *below which the share $u_i$ of all draws lies*. That point is called a *quantile*:
 #
 # $$z_i = \Phi^{-1}(u_i), \qquad \Phi(z) = P(Z \le z), \quad Z \sim \mathcal N(0, 1).$$
 #

@@ -151,9 +151,10 @@ fig = show.strip([noisy, guesses], ["an unseen digit in noise", "best answer"], 
 show.figure(fig, "From much noise to little. Above: by how many of the 200 the answer is decided, as exp of the entropy.")
 
 # %% [markdown]
-# At the left everybody votes, and the answer is the mean of all digits. The less noise, the fewer voters. At the right
-# there is hardly any noise, the digit is plain to see, and the perfect denoiser answers **with another digit**: it knows
-# its list, this digit is not on it, so it must have been the nearest one. Keep that in mind.
+# (The exponential of the entropy is a soft count, as the perplexity was in lesson 03.) At the left everybody votes, and
+# the answer is the mean of all digits. The less noise, the fewer voters. At the right there is hardly any noise, the
+# digit is plain to see, and the perfect denoiser answers **with another digit**: it knows its list, this digit is not
+# on it, so it must have been the nearest one. Keep that in mind.
 #
 # ## A bell curve, and many
 #
@@ -483,9 +484,10 @@ slowest = widgets.drive(explorer, limit=0.15)
 # k^2 + f^2 = \sigma'^2, \qquad k = \frac{\alpha\, \sigma'^2}{\alpha' \sigma}$$
 #
 # (Song et al. 2021, eq. 12 and 16 with $\eta = 1$, which is the step of Ho et al. 2020; the last one follows from the
-# others.) Of the noise that belongs at the new level, $\sigma'$, only the part $k$ is old, and $z$ is thrown anew for the
-# rest. **Leave it out, and $x'$ has less noise than the level says.** The denoiser is not told. It takes what is left of
-# you for noise as well, and pulls you to the middle, and again in the next step.
+# others. Where it all comes from is derived in lesson 08.) Of the noise that belongs at the new level, $\sigma'$, only
+# the part $k$ is old, and $z$ is thrown anew for the rest. **Leave it out, and $x'$ has less noise than the level
+# says.** The denoiser is not told. It takes a part of the picture for noise as well, and pulls the point to the middle,
+# and again in the next step.
 
 # %%
 def my_ddpm(denoiser, x, rows, generator=None, fresh=1.0):

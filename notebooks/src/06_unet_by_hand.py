@@ -175,8 +175,8 @@ show.figure(fig, "Left: 16 hands as 32 numbers, for every t; in each half the ha
             "Right: the same curve around each t, only moved.")  # fmt: skip
 
 # %% [markdown]
-# The face goes through two linear layers with a SiLU between ($\mathrm{SiLU}(a) = a \cdot \mathrm{sigmoid}(a)$, a
-# smooth relative of ReLU), and then every block is given the result.
+# The face goes through two linear layers with a SiLU between (the activation of lesson 01), and then every block is
+# given the result.
 
 # %% [markdown] tags=["exercise"]
 # ### 06.time: another school's clock

@@ -358,20 +358,13 @@ show.figure(fig, "The same training twice. Left what everybody looks at, right w
 # %% [markdown]
 # **Second reason: the loss should settle, but not at zero.** Look at $x_{999}$: pure noise. Nobody on earth
 # can say which picture is behind it, and the best answer is the average of all pictures. The error that even
-# a perfect network makes is called *irreducible*, and it is most of what you see in the loss.
+# a perfect network makes, the *irreducible* one of lesson 05, is most of what you see in the loss.
 #
-# How large is it? For a list of pictures the perfect denoiser can be written down, as lesson 05 did. Bayes weighs every
-# picture of the list by how well it explains $x$, and averages:
-#
-# $$\mathbb E[x_0 \mid x] = \sum_i w_i\, x^{(i)}, \qquad
-# w_i \propto \exp\!\Big(-\frac{\|x - \alpha\, x^{(i)}\|^2}{2 \sigma^2}\Big)$$
-#
-# (Karras et al. 2022, [arXiv 2206.00364](https://arxiv.org/abs/2206.00364), eq. 57, with $x/\alpha$ and
-# $\sigma/\alpha$ in place of their $x$ and $\sigma$.) Our pictures are endless, not a list. So we draw
-# 10,000, tell the perfect denoiser *which* 10,000, and ask about some of them. **Knowing the list can only
-# help**: no network that is not told can be better on average. So this is a true lower bound. With little
-# noise the hint gives everything away and the bound falls to 0; with much noise it hardly helps, and the
-# bound is tight.
+# How large is it? For a list of pictures lesson 05 wrote the perfect denoiser down: each picture has a vote, by how
+# well it explains $x$, and the votes go through a softmax. Our pictures are endless, not a list. So we draw 10,000,
+# tell the perfect denoiser *which* 10,000, and ask about some of them. **Knowing the list can only help**: no network
+# that is not told can be better on average. So this is a true lower bound. With little noise the hint gives everything
+# away and the bound falls to 0; with much noise it hardly helps, and the bound is tight.
 
 # %%
 crowd = scenes.render(scenes.draw(10_000, seed=74, objects=1)).flatten(1)  #              (10000, 3072)
@@ -500,10 +493,11 @@ slowest = widgets.drive(box, limit=0.15)
 #
 # ## Sampling, by hand
 #
-# `paint` used `ddim` from the library. The sampler of the DDPM paper draws fresh noise at every step. Say we
-# are at level $t$ and want to be at a cleaner level $s$. Knew we $x_0$, then $x_s$ given $x_t$ would be a
-# bell curve: two bell curves, "$x_s$ was made from $x_0$" and "$x_t$ was made from $x_s$", multiplied. Its
-# mean and variance, with $1 - \beta = \bar\alpha_t / \bar\alpha_s$:
+# `paint` used `ddim` from the library. The sampler of the DDPM paper draws fresh noise at every step. You know it from
+# lesson 05, in the letters of another paper; here it is as its own paper has it, and lesson 08 derives it. Say we are
+# at level $t$ and want to be at a cleaner level $s$. If we knew $x_0$, then $x_s$ given $x_t$ would be a bell curve:
+# two bell curves, "$x_s$ was made from $x_0$" and "$x_t$ was made from $x_s$", multiplied. Its mean and variance, with
+# $1 - \beta = \bar\alpha_t / \bar\alpha_s$:
 #
 # $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1 - \bar\alpha_t}\, x_0
 # + \frac{\sqrt{1 - \beta}\,(1 - \bar\alpha_s)}{1 - \bar\alpha_t}\, x_t, \qquad
@@ -562,12 +556,8 @@ check.exercise("07.pixels", to_bytes)
 # %% [markdown]
 # ## Bug museum: the missing root, and the wrong range
 #
-# **The missing root.** $\sigma$ is a root, $\sqrt{1 - \bar\alpha}$, and it is easily lost: in the notebook of
-# a popular course ([How-Diffusion-Models-Work
-# #1](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/issues/1), reported in 2023 and open when we
-# looked) and in a well-known annotated implementation ([labml
-# #152](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/152), mended in 2022).
-# Training then sees less noise than the sampler will show. Nothing crashes, and the loss falls.
+# **The missing root.** You have met it in the museum of lesson 04: $\sigma^2$ where $\sigma$ belongs. Training then
+# sees less noise than the sampler will show. Nothing crashes, and the loss falls. Here is what becomes of the samples.
 #
 # **The wrong range.** Picture libraries give pixels in 0..1. The sampler starts from noise with mean 0, so
 # the data are scaled to -1..1 (Ho et al. 2020, section 3.3). Leave it out, and the picture is half as strong
@@ -624,7 +614,7 @@ show.figure(fig, "Perfect networks. The first returns pictures of its list; the 
 # (The first row also shows the catch of perfection: it can only repeat its list. A real network does better
 # than that by doing worse. Lesson 05 is about it.)
 #
-# **How to never fall for it:** test the forward process by itself, as we did above, mean and standard
+# **How to never fall for it:** test the forward process by itself, as in lesson 04, mean and standard
 # deviation against the formula: 0.89 and 0.74 are not the same. And run the one-picture test, which shows the
 # range at once.
 #

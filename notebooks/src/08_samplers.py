@@ -395,9 +395,9 @@ for what, rows in (("even rows", even(8)), ("this model's own rows", rows_for("h
 #
 # ## With dice: DDPM
 #
-# Lesson 07 sampled with `ddpm`, which throws fresh noise in at each step. Where does *its* step come from? Not from
-# an ODE, but from Bayes. Suppose we knew $x_0$. What is $x'$ at the next row, given $x$ at this one? Two things are
-# known about it:
+# Lessons 05 and 07 sampled with `ddpm`, which throws fresh noise in at each step, and took its formula on trust. Where
+# does *its* step come from? Not from an ODE, but from Bayes. Suppose we knew $x_0$. What is $x'$ at the next row, given
+# $x$ at this one? Two things are known about it:
 #
 # - from the picture: $x' = \alpha' x_0 + \sigma' \epsilon$, so $x'$ is near $\alpha' x_0$, with variance $\sigma'^2$;
 # - from $x$, one step of the forward process *later*: $x = r x' + \sqrt{\beta}\, z$ with $r = \alpha / \alpha'$ and
@@ -745,14 +745,9 @@ for steps in (6, 12, 24):
 # %% [markdown]
 # ## Between two noises
 #
-# If each noise leads to one picture, then a *path* of noises leads to a path of pictures. But which path? Lesson 03
-# met the question in a VAE's latents. In high dimensions noise lies on a shell: the length of $d$ draws is about
-# $\sqrt d$, here 16, give or take one. The straight line between two noises cuts through the inside, where there is
-# no noise, and half-way its length is only $16 / \sqrt 2$. So walk along the shell, at a steady angle $\theta$
-# between them:
-#
-# $$\mathrm{slerp}(a, b, u) = \frac{\sin((1 - u)\, \theta)}{\sin \theta}\, a
-# + \frac{\sin(u\, \theta)}{\sin \theta}\, b .$$
+# If each noise leads to one picture, then a *path* of noises leads to a path of pictures. But which path? Lesson 03 has
+# the answer: noise lies on a shell (here $\sqrt{256} = 16$ from 0), the straight line leaves it, and `slerp` turns from
+# one noise to the other along it. There we could only look at the noises. Here are the pictures.
 
 # %%
 def slerp(a, b, u):

@@ -87,9 +87,9 @@ show.figure(fig, "Seen, and wanted. Three of the four never change; v turns from
 # $$q\, x - \sigma\, o = (\alpha q - \sigma p)\, x_0 \;\Rightarrow\; x_0 = \frac{q\, x - \sigma\, o}{D}, \qquad
 # \alpha\, o - p\, x = (\alpha q - \sigma p)\, \epsilon \;\Rightarrow\; \epsilon = \frac{\alpha\, o - p\, x}{D} .$$
 #
-# That is all of it. All four rules are these two lines, and **the determinant says where a target fails**: eps where
-# $\alpha = 0$, x0 where $\sigma = 0$, and v and flow nowhere. Write it, prove that it is the library's, and import it
-# ever after.
+# That is all of it. All four rules are these two lines, what lesson 07 said of $v$ among them, and the *determinant*
+# $\det$ **says where a target fails**: eps where $\alpha = 0$, x0 where $\sigma = 0$, and v and flow nowhere. Write it,
+# prove that it is the library's, and import it ever after.
 
 # %%
 def column(value, x):
@@ -540,7 +540,7 @@ check.exercise("09.one_step", euler)
 # %% [markdown]
 # ## Reflow: ask again, with better pairs
 #
-# The paths of the middle picture do not cross (two solutions of one differential equation cannot meet). They lead from
+# The paths of the middle picture do not cross (lesson 05: two that met would have to go on together). They lead from
 # each noise to *one* point of data. Liu et al. 2023 turn that into an idea: **take the two ends of each path as a new
 # pair, and train again on the straight lines between them.** Nobody is joined to a stranger any more; the new lines
 # hardly cross, so their mean is hardly a mean, and the paths come out nearly straight.

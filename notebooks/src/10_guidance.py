@@ -514,8 +514,8 @@ show.figure(fig, "Digits: obedience, variety and contrast against the scale. Das
 #
 # Now the same with words: the shipped model, and the oracle as a judge. For obedience it gets prompts with two
 # objects and everything about them; right is a picture of which *all* is right. For variety it gets "a circle", and
-# we count the colours that it chooses when nobody tells it: $e^H$, where $H = -\sum p \log p$ is the entropy of the
-# colours read; 8 would be all equally often, 1 always the same.
+# we count the colours that it chooses when nobody tells it: $e^H$, the soft count of lesson 05, where
+# $H = -\sum p \log p$ is the entropy of the colours read; 8 would be all equally often, 1 always the same.
 
 # %%
 WORDS = (0.0, 1.0, 2.0, 4.0, 7.0, 10.0)
