@@ -38,7 +38,7 @@ from minildm.levels import Level
 opened = time.perf_counter()
 show.style()
 schedule = levels.cosine()  # 1,000 noise levels
-rows = levels.pick(schedule, 50, "trailing")  # 50 steps down, from pure noise to clean
+rows = levels.pick(schedule, 50, "trailing")  # every 20th level, from the last one, pure noise, down to clean
 
 
 def seeded(seed):

@@ -217,9 +217,10 @@ show.figure(fig, "Five different noises, one picture: the network has learned it
 # %% [markdown] tags=["exercise"]
 # ### 07.overfit: the loop, by hand
 #
-# `train.fit` ran that for us. Write the loop once yourself: `overfit(network, optimizer, x0, schedule, steps, generator)`
-# trains the network on one picture `x0` (1, c, h, w). Each of the `steps` draws fresh levels and fresh noise for 16 copies of
-# it (`x0.expand(16, -1, -1, -1)`) and moves the weights once. Return the list of the losses, as plain numbers.
+# `train.fit` ran that for us. Write the loop once yourself:
+# `overfit_by_hand(network, optimizer, x0, schedule, steps, generator)` trains the network on one picture `x0` (1, c, h,
+# w). Each of the `steps` draws fresh levels and fresh noise for 16 copies of it (`x0.expand(16, -1, -1, -1)`) and moves
+# the weights once. Return the list of the losses, as plain numbers.
 #
 # Use `train.diffusion_loss(network, pictures, schedule, "v", generator)`, which gives a loss for each picture, or your own.
 

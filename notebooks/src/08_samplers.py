@@ -249,11 +249,10 @@ def my_heun(denoise, x, rows, generator=None):
 check.same(my_heun, sample.heun)
 
 # %% [markdown]
-# **A better clock.** Before we look elsewhere: is Euler's "straight" straight? In the ODE the part $\hat\epsilon = (x
-# -
-# \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays. So ask for the
-# solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the clock, half of
-# the log-SNR:
+# **A better clock.** Before we look elsewhere: is Euler's "straight" straight? In the ODE the part
+# $\hat\epsilon = (x - \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays.
+# So ask for the solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the
+# clock. (Beware: that is the letter of the paper below, and *half* of the log-SNR, which lesson 04 called $\lambda$.)
 #
 # $$\frac{dx}{\sigma} - \frac{x\, d\sigma}{\sigma^2}
 # = \frac{D\, d\alpha}{\sigma} - \frac{\alpha D\, d\sigma}{\sigma^2}

@@ -74,7 +74,7 @@ show.figure(fig, "Seen, and wanted. Three of the four never change; v turns from
 #
 # $$x = \alpha\, x_0 + \sigma\, \epsilon, \qquad o = p\, x_0 + q\, \epsilon$$
 #
-# | target | $p$ | $q$ | | determinant $D = \alpha q - \sigma p$ |
+# | target | $p$ | $q$ | | $\det = \alpha q - \sigma p$ |
 # |---|---|---|---|---|
 # | eps | 0 | 1 | Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), eq. 14 | $\alpha$ |
 # | x0 | 1 | 0 | the clean picture itself | $-\sigma$ |
@@ -84,8 +84,8 @@ show.figure(fig, "Seen, and wanted. Three of the four never change; v turns from
 # Two equations with two unknowns, as at school. To lose $\epsilon$, take $q$ times the first minus $\sigma$ times the
 # second; to lose $x_0$, take $\alpha$ times the second minus $p$ times the first:
 #
-# $$q\, x - \sigma\, o = (\alpha q - \sigma p)\, x_0 \;\Rightarrow\; x_0 = \frac{q\, x - \sigma\, o}{D}, \qquad
-# \alpha\, o - p\, x = (\alpha q - \sigma p)\, \epsilon \;\Rightarrow\; \epsilon = \frac{\alpha\, o - p\, x}{D} .$$
+# $$q\, x - \sigma\, o = (\alpha q - \sigma p)\, x_0 \;\Rightarrow\; x_0 = \frac{q\, x - \sigma\, o}{\det}, \qquad
+# \alpha\, o - p\, x = (\alpha q - \sigma p)\, \epsilon \;\Rightarrow\; \epsilon = \frac{\alpha\, o - p\, x}{\det} .$$
 #
 # That is all of it. All four rules are these two lines, what lesson 07 said of $v$ among them, and the *determinant*
 # $\det$ **says where a target fails**: eps where $\alpha = 0$, x0 where $\sigma = 0$, and v and flow nowhere. Write it,
@@ -159,7 +159,7 @@ check.exercise("09.convert", convert)
 # No network is entirely right. Say its answer is wrong by $\delta$: it gives $o + \delta$. Put that into the two lines
 # above, and subtract:
 #
-# $$\Delta x_0 = -\frac{\sigma}{D}\, \delta, \qquad \Delta \epsilon = \frac{\alpha}{D}\, \delta .$$
+# $$\Delta x_0 = -\frac{\sigma}{\det}\, \delta, \qquad \Delta \epsilon = \frac{\alpha}{\det}\, \delta .$$
 #
 # | an error of 1 in | eps | x0 | v (rows with $\alpha^2 + \sigma^2 = 1$) | flow |
 # |---|---|---|---|---|
@@ -241,9 +241,9 @@ slowest = widgets.drive(box, limit=0.15)
 # ## One loss, many weights
 #
 # Square the error and you have the loss. So the last section says, in other words: **at one level all four losses are
-# the same loss, times a weight.** From $\Delta x_0 = -\frac{\sigma}{D} \delta$ follows $\|\delta\|^2 =
-# \frac{D^2}{\sigma^2} \|\Delta x_0\|^2$. Write $\mathrm{SNR} = \alpha^2 / \sigma^2$, and on rows with $\alpha^2 +
-# \sigma^2 = 1$ it is
+# the same loss, times a weight.** From $\Delta x_0 = -\frac{\sigma}{\det} \delta$ follows
+# $\|\delta\|^2 = \frac{\det^2}{\sigma^2} \|\Delta x_0\|^2$. Write $\mathrm{SNR} = \alpha^2 / \sigma^2$, and on rows
+# with $\alpha^2 + \sigma^2 = 1$ it is
 #
 # $$\|\text{error of eps}\|^2 = \mathrm{SNR} \cdot \|\Delta x_0\|^2, \qquad
 # \|\text{error of } v\|^2 = (\mathrm{SNR} + 1)\, \|\Delta x_0\|^2, \qquad

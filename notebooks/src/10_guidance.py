@@ -69,7 +69,7 @@ def draw_row(scale):
     return scale
 
 
-show.track(working([lambda s=s: draw_row(s) for s in SCALES]), "four rows (loss: the scale)")
+show.track(working([lambda s=s: draw_row(s) for s in SCALES]), "four rows", measure="scale")
 fig = show.strip(rows, [f"scale {scale:g}" for scale in SCALES])
 show.figure(fig, '"A circle" at four guidance scales. 0 does not listen, 1 listens, and beyond it something is traded.')
 
@@ -346,10 +346,10 @@ check.exercise("10.interval", only_between)
 # When the null is given the best the network can do is to guess over all classes, and that is the unconditional
 # answer.
 #
-# Ten digits and the null make eleven labels. Each is *one learned token*, a vector of 32 numbers that takes the place
-# of the prompt: the same U-Net as everywhere, with a context of one token. (Attention to one token is no choice at
-# all: its weight is always 1, so the token is simply added everywhere. It becomes interesting with many tokens, in
-# lesson 11.)
+# Ten digits and the null make eleven labels. Each is one learned token, a *class token*: a vector of 32 numbers that
+# takes the place of the prompt: the same U-Net as everywhere, with a context of one token. (Attention to one token is
+# no choice at all: its weight is always 1, so the token is simply added everywhere. It becomes interesting with many
+# tokens, in lesson 11.)
 
 # %% [markdown] tags=["exercise"]
 # ### 10.dropout: sometimes say nothing
@@ -383,7 +383,7 @@ check.exercise("10.dropout", drop)
 NULL = 10
 pictures, digit = data.digits()
 listed = torch.cat([digit] * 6 + [torch.full_like(digit, NULL)])
-table = levels.cosine()
+schedule = levels.cosine()
 CONFIG = UNetConfig(in_channels=1, out_channels=1, block_out_channels=(16, 32), layers_per_block=1,
                     transformer_layers=(0, 1), mid_layers=0, heads=(1, 2), context_dim=32, norm_num_groups=8)  # fmt: skip
 
@@ -406,7 +406,7 @@ ema = train.EMA(network)
 
 def loss(step, generator):
     i = torch.randint(len(listed), (64,), generator=generator)
-    return train.diffusion_loss(network, pictures[i % len(digit)], table, "v", generator, label=listed[i]).mean()
+    return train.diffusion_loss(network, pictures[i % len(digit)], schedule, "v", generator, label=listed[i]).mean()
 
 
 history = show.track(train.fit(network, loss, steps=STEPS, lr=3e-3, ema=ema), "digits")
@@ -416,7 +416,7 @@ print(f"{sum(p.numel() for p in network.parameters()):,} weights, {len(history.s
 # And now the two answers, from one network: the same $x$, once with the label, once with the null.
 
 # %%
-WALK = levels.pick(table, 14, "trailing")
+WALK = levels.pick(schedule, 14, "trailing")
 
 
 def told(label):
@@ -481,7 +481,7 @@ def judged(key, **how):
 
 
 SWEEP = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
-show.track(working([lambda s=s: judged(s, scale=s) for s in SWEEP]), "eight scales (loss: share right)")
+show.track(working([lambda s=s: judged(s, scale=s) for s in SWEEP]), "eight scales", measure="share right")
 real = torch.stack([torch.pdist(pictures[digit == k].flatten(1)).mean() for k in range(10)]).mean().item()
 
 
@@ -541,7 +541,7 @@ def worded_at(scale):
     return share[0]
 
 
-show.track(working([lambda s=s: worded_at(s) for s in WORDS]), "six scales, 48 pictures each (loss: share right)")
+show.track(working([lambda s=s: worded_at(s) for s in WORDS]), "six scales, 48 pictures each", measure="share right")
 fig = sweep_figure(WORDS, *zip(*(worded[s] for s in WORDS), strict=True), (None, 8.0, 1.0),
                    ("all right, with 95% intervals", "colours of “a circle”", "spread of the latents"))  # fmt: skip
 show.figure(fig, "The model with words. Dashed: all eight colours equally often; the spread of the data's latents.")
@@ -598,7 +598,8 @@ slowest = widgets.drive(box, limit=1.0)
 # %%
 BENCH = {"plain, scale 1": {"scale": 1.0}, "scale 8": {"scale": 8.0}, "scale 8, rescale 0.7": {"scale": 8.0, "rescale": 0.7},
          "scale 8, sigma 0.3 to 0.8": {"scale": 8.0, "low": 0.3, "high": 0.8}}  # fmt: skip
-show.track(working([lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]), "repairs (loss: share right)")
+jobs = [lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]
+show.track(working(jobs), "repairs", measure="share right")
 print(f"{'':28}{'right':>12}{'variety':>12}{'contrast':>10}")
 for name in BENCH:
     (share, low, high), spread, ends = swept[name]
@@ -611,7 +612,7 @@ fig = show.strip([plain, away], ["a 4", "a 4, and not a 9"])
 show.figure(fig, "The same noises, scale 2: away from nothing in particular, and away from the nines.")
 
 x = torch.randn(6, 1, 8, 8, generator=seeded(7))
-level = table.rows()[500]
+level = schedule.rows()[500]
 asked, nothing = told(fours[:6]), told(torch.full((6,), NULL))
 with torch.no_grad():
     out = denoise.to_output(denoise.guided(asked, nothing, 8.0, 1.0, "v")(x, level), x, level, "v")
@@ -675,7 +676,7 @@ def read(x, sigma):
 
 def reading_loss(step, generator):
     i = torch.randint(len(digit), (128,), generator=generator)
-    level = table.at(torch.randint(len(table), (128,), generator=generator))
+    level = schedule.at(torch.randint(len(schedule), (128,), generator=generator))
     eps = torch.randn(128, 1, 8, 8, generator=generator)
     x = level.alpha[:, None, None, None] * pictures[i] + level.sigma[:, None, None, None] * eps
     return F.cross_entropy(read(x, level.sigma), digit[i])
@@ -683,7 +684,7 @@ def reading_loss(step, generator):
 
 show.track(train.fit(reader, reading_loss, steps=1500, lr=3e-3), "a reader of noisy digits")
 for t in (100, 400, 700):
-    level = table.rows()[t]
+    level = schedule.rows()[t]
     x = level.alpha * test_pictures + level.sigma * torch.randn(test_pictures.shape, generator=seeded(8))
     hits = (read(x, level.sigma).argmax(1) == test_digit).float().mean()
     print(f"sigma = {level.sigma:.2f}: it reads {hits:.0%} of held-out digits")
