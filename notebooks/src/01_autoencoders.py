@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 01 · Shapes, digits, autoencoders: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 01 · Shapes, digits, autoencoders
 #
@@ -10,8 +15,8 @@
 #
 # **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** what a matrix product and a gradient are. Nothing is downloaded, no papers read. Words in *slanted type* are explained
-# where they come up, and again in the [glossary](glossary.md).
+# **Needs:** what a matrix product and a gradient are. Nothing is downloaded, no papers read. Words in *slanted type*
+# are explained where they come up, and again in the [glossary](glossary.md).
 #
 # Stable Diffusion never paints a pixel. It paints in a small array of numbers, the *latent*, and a decoder makes the
 # picture of it. This lesson is about that array: where it comes from, how small it may be, and what is wrong with it.
@@ -867,8 +872,9 @@ check.exercise("01.holes", holes)
 # islands smaller still. Either the encoder must be made to fill the space (lesson 02), or a second model must learn
 # where the islands are (lesson 12). </details>
 #
-# **Words of this lesson** ([glossary](glossary.md)): autoencoder, bottleneck, convolution, factor, latent, PCA, PSNR.
-# **Next:** lesson 02 makes the latents of all pictures together look like noise, and pays for it.
+# **Words of this lesson** ([glossary](glossary.md)): autoencoder, bottleneck, convolution, factor, latent, PCA,
+# principal angles, activation, PSNR. **Next:** lesson 02 makes the latents of all pictures together look like noise,
+# and pays for it.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

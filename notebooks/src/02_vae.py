@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 02 · VAE from the ELBO: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 02 · VAE from the ELBO
 #
@@ -10,8 +15,9 @@
 #
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** what an autoencoder is (lesson 01), and what mean and variance are. Nothing is downloaded, no papers read.
-# Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
+# **Needs:** lesson 01 (what an autoencoder is), what a mean, a variance and a density are, and Bayes' rule. Nothing is
+# downloaded, no papers read. Words in *slanted type* are explained where they come up, and again in the
+# [glossary](glossary.md).
 #
 # An autoencoder squeezes a picture into a few numbers, its *latents*, and makes the picture again from them. A
 # *variational* autoencoder, or *VAE*, can also do without the picture: it invents. Stable Diffusion has one inside that
@@ -894,8 +900,8 @@ check.exercise("02.active", active)
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): VAE, latent, prior, posterior, ELBO, reparameterisation, KL
-# divergence, beta, rate and distortion, collapse, active latent. **Next:** lesson 03 walks through a latent space, and
-# adds and subtracts in it; lesson 12 puts a diffusion model in the place of the bell curve.
+# divergence, nat, beta, rate and distortion, posterior collapse, active latent. **Next:** lesson 03 walks through a
+# latent space, and adds and subtracts in it; lesson 12 puts a diffusion model in the place of the bell curve.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

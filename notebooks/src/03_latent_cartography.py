@@ -15,8 +15,9 @@
 #
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** lesson 02 (what a VAE is; two trained ones come with this package), and the oracle's idea from lesson 00. No papers
-# read. Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
+# **Needs:** lesson 02 (what a VAE is; two trained ones come with this package), and the oracle's idea from lesson 00.
+# Nothing is downloaded, no papers read. Words in *slanted type* are explained where they come up, and again in the
+# [glossary](glossary.md).
 #
 # A VAE turns pictures into numbers and back. Between the two lies a space that nobody designed: it came about in
 # training. This lesson explores it as one explores a foreign land: first a map, then walks, then a census, and in the

@@ -14,12 +14,14 @@
 #
 # **Time:** about 15 seconds of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** lesson 04 (x = alpha x0 + sigma eps). No network is trained, nothing is downloaded, no papers read.
+# **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$) and Bayes' rule. No network is trained, nothing is
+# downloaded, no papers read. Words in *slanted type* are explained where they come up, and again in the
+# [glossary](glossary.md).
 #
 # A diffusion model is a network that removes noise. In this lesson there is no network. Where the data are known, the
 # *best possible* denoiser can be written down in a few lines, and everything about diffusion can be seen without the
 # fog of training: what a network is trained towards, how its answers draw pictures, and why we are lucky that it never
-# gets there. Words in *slanted type* are explained where they come up; most are in the [glossary](glossary.md) again.
+# gets there.
 
 # %% tags=["setup"]
 import math
@@ -418,7 +420,7 @@ show.figure(fig, "Grey: where noisy points lie at that step. Left: 15 starts, no
 # one for each point, and the borders are sharp: your fate is sealed at the start. Paths of the SDE start at one place and
 # end anywhere, and change their minds until only little noise is left.
 #
-# ## Explore
+# ## Play: a crowd on its way
 #
 # Drag the three modes (or move them by the arrow keys), and follow a crowd of 60 on its way. Things to try: put two modes
 # next to each other, and see how long they stay one. Put one far out: who finds it? Make the modes wide: what changes?
@@ -800,9 +802,9 @@ for ax, (name, c) in zip(axes[1:], learned.items(), strict=True):
 show.figure(fig, "Left: both losses have the same lowest value. Right: what the samplers then do, from the same starts.")
 
 # %% [markdown]
-# **Both losses reach the same minimum**, to the last digit: the curves are mirror images. No loss curve will ever tell you.
-# What tells you is data whose answer is known. *How to never fall for it:* run the loss on one point with its perfect score,
-# which must give 0 (the broken one gives 4 times $\epsilon^2$), and look at one sample.
+# **Both losses reach the same minimum**, to the last digit: the curves are mirror images. No loss curve will ever tell
+# you. What tells you is data whose answer is known. **How to never fall for it:** run the loss on one point with its
+# perfect score, which must give 0 (the broken one gives 4 times $\epsilon^2$), and look at one sample.
 #
 # ## Try it
 #
@@ -825,20 +827,25 @@ show.figure(fig, "Who knows five draws five. Who is told of too little noise dec
 # %% [markdown]
 # ## Quiz
 #
-# **1.** At a very noisy level your network answers with a grey blur, whatever the input. A bug?
-# <details><summary>Answer</summary>No, that is the best answer there: the mean of all pictures that could be behind the
-# noise. Sharp answers at that level would be a reason to worry.</details>
+# <details><summary>1. At a very noisy level your network answers with a grey blur, whatever the input. A bug?</summary>
 #
-# **2.** Two teams train on the same 10,000 pictures. One reaches a lower training loss. Whose model will draw better
-# <em>new</em> pictures?
-# <details><summary>Answer</summary>One cannot tell. The lowest loss of all belongs to the denoiser that copies the list.
-# Measure on unseen pictures, and measure the distance of samples to the nearest training picture.</details>
+# No, that is the best answer there: the mean of all pictures that could be behind the noise. Sharp answers at that
+# level would be a reason to worry.
+# </details>
 #
-# **3.** You leave out the fresh noise of <code>ddpm</code>, and all samples look alike. A friend uses <code>ddim</code>, adds
-# no noise either, and gets many different ones. Why?
-# <details><summary>Answer</summary>ddim keeps all of the noise that is in x, so x is as noisy as its level says. ddpm keeps
-# only a part, to make room for fresh noise; without that, x is too clean for its level, and the denoiser pulls everything
-# to the middle.</details>
+# <details><summary>2. Two teams train on the same 10,000 pictures. One reaches a lower training loss. Whose model will
+# draw better <em>new</em> pictures?</summary>
+#
+# One cannot tell. The lowest loss of all belongs to the denoiser that copies the list. Measure on unseen pictures, and
+# measure the distance of samples to the nearest training picture.
+# </details>
+#
+# <details><summary>3. You leave out the fresh noise of <code>ddpm</code>, and all samples look alike. A friend uses
+# <code>ddim</code>, adds no noise either, and gets many different ones. Why?</summary>
+#
+# ddim keeps all of the noise that is in x, so x is as noisy as its level says. ddpm keeps only a part, to make room for
+# fresh noise; without that, x is too clean for its level, and the denoiser pulls everything to the middle.
+# </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): denoiser, posterior, mixture, mode, score, Tweedie's formula, ODE
 # and SDE, sampler, DDIM, memorisation, irreducible loss, denoising score matching. **Next:** in lesson 06 we build the

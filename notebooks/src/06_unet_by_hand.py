@@ -14,9 +14,9 @@
 #
 # **Time:** about half a minute of computing on a laptop with 2 cores, no GPU; two to three hours with the exercises.
 #
-# **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$), and what a convolution and a gradient are. Nothing is
-# trained or downloaded. Words in *slanted type* are explained where they come up, and again in the
-# [glossary](glossary.md).
+# **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$), what a convolution is (lesson 01), and what a gradient is.
+# Nothing is trained or downloaded, no papers read. Words in *slanted type* are explained where they come up, and again
+# in the [glossary](glossary.md).
 #
 # Lesson 05 wrote down the best denoiser there is, and it could only copy. So we want a *network* that denoises. Which
 # one? From the first diffusion models that drew well (2020) to Stable Diffusion XL (2023) the answer was always the

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 07 · Train a pixel DDPM: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 07 · Train a pixel DDPM
 #
@@ -9,8 +14,9 @@
 #
 # **Time:** two and a half minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** noise levels (lesson 04) and the perfect denoiser (lesson 05). Nothing is downloaded. Words are explained
-# in the [glossary](glossary.md).
+# **Needs:** lesson 04 (noise levels) and lesson 05 (the perfect denoiser). The network is the U-Net of lesson 06; how
+# it is built does not matter here. Nothing is downloaded. Words in *slanted type* are explained where they come up, and
+# again in the [glossary](glossary.md).
 #
 # DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures, and it can
 # make pictures out of noise.
@@ -633,25 +639,28 @@ show.figure(show.strip(few, ["1 step", "2 steps", "4 steps", "8 steps", "25 step
 #
 # ## Quiz
 #
-# **1.** Your loss fell from 1.0 to 0.06 within a minute and has been at 0.05 for an hour. Stop?
-# <details><summary>Answer</summary>Not for that reason. Most of the 0.05 may be irreducible. Look at a
-# fixed-noise check, level by level, and at samples from snapshots.</details>
+# <details><summary>1. Your loss fell from 1.0 to 0.06 within a minute and has been at 0.05 for an hour. Stop?</summary>
 #
-# **2.** On a data set of a single picture your loss settles at 0.2. What do you conclude?
-# <details><summary>Answer</summary>There is a bug (or far too small a network). With one picture the perfect
-# answer is known at every level, so the floor is 0.</details>
+# Not for that reason. Most of the 0.05 may be irreducible. Look at a fixed-noise check, level by level, and at samples
+# from snapshots.
+# </details>
 #
-# **3.** Which curve lies: training loss, fixed-noise check, loss by level, distance to the nearest scene?
-# <details><summary>Answer</summary>None lies, each answers its own question. The training loss answers a
-# question that changes at every step, and the mean over levels is ruled by the levels where nothing can be
-# learned.</details>
+# <details><summary>2. On a data set of a single picture your loss settles at 0.2. What do you conclude?</summary>
 #
-# **Words of this lesson** (all in the [glossary](glossary.md)): DDPM, prediction, v, EMA, irreducible loss, memorisation.
+# There is a bug (or far too small a network). With one picture the perfect answer is known at every level, so the floor
+# is 0.
+# </details>
+#
+# <details><summary>3. Which curve lies: training loss, fixed-noise check, loss by level, distance to the nearest
+# scene?</summary>
+#
+# None lies, each answers its own question. The training loss answers a question that changes at every step, and the
+# mean over levels is ruled by the levels where nothing can be learned.
+# </details>
+#
+# **Words of this lesson** ([glossary](glossary.md)): DDPM, prediction, v, EMA, irreducible loss, memorisation.
+# **Next:** lesson 08 asks which sampler needs the fewest looks; lesson 12 moves all of this into the latents of lesson
+# 02.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
-
-# %% [markdown]
-# ## What next
-#
-# Lesson 08 asks which sampler needs the fewest looks; lesson 12 moves all of this into the latents of lesson 02.

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 08 · Samplers: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 08 · Samplers
 #
@@ -8,11 +13,11 @@
 # - compare samplers fairly: the same start, the same number of network calls, error bars;
 # - go backwards, from a picture to the noise that leads to it.
 #
-# **Time:** about a minute and a half of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
+# **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
 #
-# **Needs:** lesson 04 (levels) and lesson 05 (the perfect denoiser, the score). The network is the text-to-picture
-# model that comes with the package; how it was trained does not matter here. Words are explained in the
-# [glossary](glossary.md).
+# **Needs:** lesson 04 (levels), lesson 05 (the perfect denoiser, the score), and what a derivative is. The network is
+# the text-to-picture model that comes with the package; how it was trained does not matter here. Nothing is downloaded.
+# Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # In lesson 05 a picture came out of noise in 50 steps. In a large model each step is a call of a network with a billion
 # weights, and calls are all that sampling costs. Can it be done in ten? In five? That question made an old art young

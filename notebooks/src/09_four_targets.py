@@ -16,8 +16,8 @@
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** lesson 04 (levels and log-SNR), 05 (the perfect denoiser), 08 (Euler's method). Small networks are trained
-# on points in the plane; nothing is downloaded, no papers read. Words in *slanted type* are in the
-# [glossary](glossary.md).
+# on points in the plane; nothing is downloaded, no papers read. Words in *slanted type* are explained where they come
+# up, and again in the [glossary](glossary.md).
 #
 # One model "predicts the noise", the next "predicts v", and Stable Diffusion 3 is "a flow". Three kinds of model? No:
 # three ways to ask **one** question. But the question you ask decides where the network's errors hurt.
@@ -788,8 +788,8 @@ for name, rule in BROKEN.items():
 #
 # ## Quiz
 #
-# <details><summary>1. A colleague turns zero terminal SNR on for a network that predicts eps, and gets nan in the first
-# step. Which of the other three targets would have worked, and would retraining eps help?</summary>
+# <details><summary>1. A colleague turns zero terminal SNR (lesson 04) on for a network that predicts eps, and gets
+# nan in the first step. Which of the other three targets would have worked, and would retraining eps help?</summary>
 #
 # All three: the determinant of eps is alpha, which is 0 in that row; those of x0, v and flow are -sigma, 1 and alpha +
 # sigma. Retraining eps does not help. In pure noise "the noise is what you see" is the perfect answer, and it says

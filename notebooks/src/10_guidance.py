@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 10 · Classes and classifier-free guidance: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 10 · Classes and classifier-free guidance
 #
@@ -7,10 +12,10 @@
 # - measure what a scale costs: obedience goes up, variety goes down, and one day the picture breaks;
 # - guide at some levels only, away from a class, or by the slope of a classifier.
 #
-# **Time:** about a minute and a half of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+# **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** the score of lesson 05 and the loop of lesson 07. Nothing is downloaded. Words are explained in the
-# [glossary](glossary.md).
+# **Needs:** lesson 05 (the score), lesson 07 (the loop of training), and Bayes' rule. Nothing is downloaded. Words in
+# *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # A model that draws *something* is a curiosity. A model that draws what you ask for is a tool. Between the two lies
 # one line of code, and that line has confused more people than any other in this field.
@@ -553,9 +558,9 @@ show.figure(fig, "The model with words. Dashed: all eight colours equally often;
 # on their data, they are bad at listening. From 7 on the pictures fall apart: the latents have left the region in which
 # the decoder knows its way.
 #
-# ## Try it
+# ## Play: one class, ten noises
 #
-# One class, ten noises. Move the scale; then confine it to an interval of levels; then choose a class to move away
+# Move the scale; then confine it to an interval of levels; then choose a class to move away
 # from.
 
 # %%
