@@ -284,6 +284,7 @@ def linear_autoencoder():
 
 
 model = linear_autoencoder()
+# AdamW: downhill, with a stride for each weight by itself, by how steep its way has been lately
 optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
 curve = []
 for step in range(STEPS):
@@ -514,6 +515,7 @@ conv = nn.Sequential(
 for network, what, length, rate, batch in (
     (dense, "fully connected", SECONDS / 4, 2e-3, 32), (conv, "convolutional", SECONDS, 4e-3, 16),
 ):  # fmt: skip
+    # for speed alone: a layout in memory that convolutions like, and (autocast) half of the digits in products
     network.to(DEVICE, memory_format=torch.channels_last)
     given = shapes.to(DEVICE, memory_format=torch.channels_last)
     teach(network, given, f"{what} autoencoder", batch, seconds=length, lr=rate, autocast=torch.bfloat16)
@@ -553,7 +555,7 @@ for name, (on_seen, on_new) in errors.items():
 # - **Convolutions** bring back colour, place and shape, and most edges. They know the one thing that is true of
 #   all pictures: a thing is the same thing elsewhere.
 #
-# In decibels, the usual unit for such comparisons, you will compute it yourself in `01.psnr`. Train longer (`SECONDS`
+# The usual unit for such comparisons is the decibel; you will compute it yourself in `01.psnr`. Train longer (`SECONDS`
 # above), and the last row goes on getting sharper.
 #
 # ## The pain: random latents decode to junk

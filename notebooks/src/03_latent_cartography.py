@@ -757,12 +757,12 @@ for name, curve in curves.items():
     print(f"k = 1, {name}: {curve[1.0][0]} of 52 flipped, {curve[1.0][1]} by the nearest colour")
 
 # %% [markdown]
-# The hero picture was true, and it was chosen. **The same arithmetic that works six times in ten with like beside like
-# works never with means from anywhere.** The place matters most: with it alone it is half of the time. And $k$ is no
-# taste. Half an arrow gives half a colour, which is none that the oracle knows; two overshoot. (The arrow of means over
-# all sizes and backgrounds is a diluted one and wants a little more than $k = 1$.) The rest, *unreadable*, mostly looks
-# fine to the eye: the oracle refuses a colour that is off by more than a sixth of the range, and edges of two colours
-# at once.
+# The first picture of this lesson was true, and it was chosen. **The same arithmetic that works six times in ten with
+# like beside like works never with means from anywhere.** The place matters most: with it alone it is half of the time.
+# And $k$ is no taste. Half an arrow gives half a colour, which is none that the oracle knows; two overshoot. (The arrow
+# of means over all sizes and backgrounds is a diluted one and wants a little more than $k = 1$.) The rest,
+# *unreadable*, mostly looks fine to the eye: the oracle refuses a colour that is off by more than a sixth of the range,
+# and edges of two colours at once.
 #
 # Why does place matter so much? Because the 4x8x8 latents are a *small picture*: each of the 8x8 places tells about
 # its own 4x4 pixels and some around them. "Blue" is no direction of this space. "Blue *here*" is one. So an arrow that

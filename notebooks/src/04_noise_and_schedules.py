@@ -417,7 +417,7 @@ def pair(side):
 
 
 def wrong(log_snr, distance):
-    return torch.special.ndtr(-0.5 * (torch.as_tensor(log_snr) / 2).exp() * distance)
+    return torch.special.ndtr(-0.5 * (torch.as_tensor(log_snr) / 2).exp() * distance)  # ndtr is Phi
 
 
 SIDES = (16, 32, 64, 128)

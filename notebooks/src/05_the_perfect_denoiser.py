@@ -86,9 +86,10 @@ show.figure(fig, "Four noises become four digits. Last column: of the 200 known 
 #
 # $$D(x) \;=\; \mathbb E[x_0 \mid x].$$
 #
-# For the coin, Bayes weighs $+1$ and $-1$ by how well they explain $x$, by $e^{-(x \mp \alpha)^2 / 2\sigma^2}$, and the
-# mean is $D(x) = \tanh(\alpha x / \sigma^2)$. Do not believe it: toss a million coins, and average $x_0$ over those that
-# led to about the same $x$.
+# For the coin, Bayes weighs $+1$ and $-1$ by how well they explain $x$, by $e^{-(x \mp \alpha)^2 / 2\sigma^2}$.
+# Multiply the squares out: all but $e^{\pm \alpha x / \sigma^2}$ is common to both and cancels, and the mean of $+1$
+# and $-1$ with these weights is $D(x) = \tanh(\alpha x / \sigma^2)$. Do not believe it: toss a million coins, and
+# average $x_0$ over those that led to about the same $x$.
 
 # %%
 coins = torch.randint(2, (1_000_000,), generator=seeded(0)) * 2.0 - 1

@@ -94,8 +94,9 @@ show.figure(fig, "The forward process: one picture, the same noise, more and mor
 # Show the network $x_t$ and $t$. It should tell the clean picture from the noise. It could answer the noise
 # $\epsilon$, or the picture $x_0$: whoever knows one knows the other, since $x_t$ is known. Ho et al. start
 # from the bound of lesson 02 with $x_1 \dots x_T$ as latents. Each step costs one KL between two bell curves
-# (eq. 5), which is a squared error (eq. 8), with a weight for each $t$ (eq. 12). Then they do something bold:
-# **they drop the weights**, because the pictures get better. What is left is the simple loss:
+# (eq. 5), which is a squared error (eq. 8; put equal variances into the formula of `02.kl`, and see), with a weight for
+# each $t$ (eq. 12). Then they do something bold: **they drop the weights**, because the pictures get better. What is
+# left is the simple loss:
 #
 # $$L = \mathbb E_{t,\,x_0,\,\epsilon}\; \big\|\, \epsilon - \epsilon_\theta(\alpha_t x_0 + \sigma_t \epsilon,\; t) \,\big\|^2$$
 #
@@ -208,6 +209,7 @@ def overfit(noising, x0, steps=STEPS):
 
 def paint(net, noise, steps=25, sampler=sample.ddim):
     """Pictures (b, 3, h, w) from noise of that shape. ddim throws no dice on the way, ddpm does: see below."""
+    # clamped: the guess of x0 is cut to the range of pictures
     model = denoise.clamped(denoise.denoiser(net, "v"), -1, 1)
     *_, x = sampler(model, noise, levels.pick(schedule, steps, "trailing"), generator=torch.Generator().manual_seed(9))
     return x

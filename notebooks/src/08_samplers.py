@@ -72,6 +72,7 @@ def pictures(z):
     return pipe.decode(z)
 
 
+# the model's denoiser for a prompt, with no negative prompt, at guidance scale 3 (lesson 00)
 asked = tasks.prompted(pipe, ["a large red star to the left of a small blue circle on a white background"], None, 3.0)
 noise = torch.randn(1, *pipe.latent_shape(), generator=seeded(6))
 film = [[pictures(drawn(name, asked, noise, rows_for(name, calls)))[0] for calls in CALLS] for name in SAMPLERS]
@@ -107,13 +108,12 @@ show.figure(fig, "“A large red star to the left of a small blue circle on a wh
 # into its $f x$, and the other comes out.) Our way of writing has no $t$ in it: **only the levels count**, not how
 # fast we go through them.
 #
-# To judge methods we need a case whose solution is known. Let the data be one bell curve $\mathcal N(0, s^2)$. At
-# each level the noisy data are a bell curve of width $w = \sqrt{\alpha^2 s^2 + \sigma^2}$, and lesson 05 gives $D =
-# \alpha s^2 x / w^2$. Guess that the ODE just squeezes the crowd: $x$ **is always the same number of widths from the
-# middle**, $x = c
-# \cdot w$. Then $dx = c\, dw = c\, (\alpha s^2\, d\alpha + \sigma\, d\sigma) / w$. And the right side of the ODE is
-# $D\, d\alpha + \hat\epsilon\, d\sigma$ with $D = c\, \alpha s^2 / w$ and $\hat\epsilon = c\, \sigma / w$: the same. So
-# that is the exact solution.
+# To judge methods we need a case whose solution is known. Let the data be one bell curve $\mathcal N(0, s^2)$. At each
+# level the noisy data are a bell curve of width $w = \sqrt{\alpha^2 s^2 + \sigma^2}$, and lesson 05 gives
+# $D = \alpha s^2 x / w^2$. Guess that the ODE just squeezes the crowd: $x$ **is always the same number of widths from
+# the middle**, $x = c \cdot w$. Then $dx = c\, dw = c\, (\alpha s^2\, d\alpha + \sigma\, d\sigma) / w$. And the right
+# side of the ODE is $D\, d\alpha + \hat\epsilon\, d\sigma$ with $D = c\, \alpha s^2 / w$ and
+# $\hat\epsilon = c\, \sigma / w$: the same. So that is the exact solution.
 
 # %%
 S = 0.5
@@ -150,9 +150,8 @@ check.agree("f x - g^2/2 score, and the same", f * x - g2 / 2 * (-x / width(leve
 # $$x' = x + D\, (\alpha' - \alpha) + \hat\epsilon\, (\sigma' - \sigma) .$$
 #
 # And `ddim` (Song et al. 2021, [arXiv 2010.02502](https://arxiv.org/abs/2010.02502), eq. 12 without its noise) takes
-# $x$ apart and puts it together again at the next row, $x' = \alpha' D + \sigma' \hat\epsilon$. Subtract $x = \alpha
-# D +
-# \sigma \hat\epsilon$ from that, and see: **DDIM is Euler.** One function can be compared with both.
+# $x$ apart and puts it together again at the next row, $x' = \alpha' D + \sigma' \hat\epsilon$. Subtract
+# $x = \alpha D + \sigma \hat\epsilon$ from that, and see: **DDIM is Euler.** One function can be compared with both.
 
 # %%
 def my_euler(denoise, x, rows, generator=None):
@@ -483,9 +482,8 @@ check.exercise("08.ddim", ddim_step)
 # print $\bar\alpha$ for our $\alpha^2$ and $1 - \bar\alpha$ for $\sigma^2$.
 
 # %% [markdown]
-# What are the dice good for? Take a very small step. Then $f$ is small, and $k = \sqrt{\sigma'^2 - f^2} \approx
-# \sigma' - f^2 / 2
-# \sigma'$. So
+# What are the dice good for? Take a very small step. Then $f$ is small, and
+# $k = \sqrt{\sigma'^2 - f^2} \approx \sigma' - f^2 / (2 \sigma')$. So
 #
 # $$x' \;\approx\; \underbrace{\alpha' D + \sigma' \hat\epsilon}_{\text{the ODE's step}}
 # \;\underbrace{-\; \frac{f^2}{2 \sigma'}\, \hat\epsilon \;+\; f z}_{

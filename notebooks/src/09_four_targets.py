@@ -404,6 +404,7 @@ history = show.track(in_turn([training(net, *key) for key, net in nets.items()])
 rows = levels.pick(cosine, 50, "trailing")
 draws, scores = {}, {}
 for kind in KINDS:
+    # frame="vp": all were trained on rows with alpha^2 + sigma^2 = 1 (flow is taken for alpha + sigma = 1 if not told)
     trials = {kind: [denoise.denoiser(nets[kind, seed], kind, frame="vp") for seed in SEEDS]}
     if kind == "eps":
         trials["eps, cut"] = [denoise.clamped(model, -2, 2) for model in trials["eps"]]
