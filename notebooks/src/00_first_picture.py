@@ -7,9 +7,11 @@
 # - steer it, and check by numbers whether the picture obeyed;
 # - get the same picture again next week, and say why a seed is not always enough for that.
 #
-# **Time:** the first picture comes in seconds; under a minute of computing in all on a laptop with 2 cores, no GPU; then as
-# long as you like to play. **Needs:** this course installed (`make lab`). No papers read, no mathematics, nothing is
-# downloaded. Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
+# **Time:** under a minute of computing on a laptop with 2 cores, no GPU, and the first picture comes in seconds; then
+# as long as you like to play.
+#
+# **Needs:** this course installed (`make lab`). Nothing is downloaded, no papers read, no mathematics. Words in
+# *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # Run the cells from top to bottom with **Shift + Enter**. Nothing here can break.
 
@@ -170,8 +172,10 @@ print("the oracle reads:", oracle.describe(oracle.read(picture), 0))
 # ## The whole of latent diffusion, in one cell
 #
 # The next cell is folded. Open it (click on the bar at its left, or on the three dots) when you are curious: it is all
-# of the above in about 25 lines, from the words to the pixels, with nothing hidden in a pipeline. In the last lesson
-# the same cell runs the real Stable Diffusion, with nothing changed but the name of the folder.
+# of the above in about 25 lines, from the words to the pixels, with nothing hidden in a pipeline. One number in it you
+# cannot guess: the `scaling_factor`, by which latents are multiplied so that they vary about as much as the noise does
+# (lesson 12). In lesson 16 the same cell runs the real Stable Diffusion, with nothing changed but the name of the
+# folder.
 
 # %% tags=["whole-of-latent-diffusion"] jupyter={"source_hidden": true}
 FOLDER = "shapes"  # a shipped model's name, or the folder of a published one: nothing else here need change
@@ -213,7 +217,7 @@ theirs = tasks.text2img(pipe, PROMPT, steps=STEPS, scale=SCALE, generator=torch.
 check.agree("the cell above and tasks.text2img", picture, theirs, within=1 / 255)
 
 # %% [markdown]
-# ## Your turn: the prompt box
+# ## Play: the prompt box
 #
 # Choose, or write a sentence of your own into the prompt line and press Enter. Every change draws a new picture.
 #
@@ -460,8 +464,8 @@ check.exercise("00.half_right", half_right)
 # #1942](https://github.com/AUTOMATIC1111/stable-diffusion-webui/issues/1942).)
 # </details>
 #
-# **Words of this lesson** ([glossary](glossary.md)): prompt, token, transformer, latent, U-Net, sampler, guidance, seed,
-# held-out pair, oracle.
+# **Words of this lesson** ([glossary](glossary.md)): prompt, token, transformer, latent, U-Net, sampler, guidance,
+# seed, held-out pair, oracle, DDIM.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
@@ -473,8 +477,9 @@ print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cel
 # - **01** and **02** build the part that makes latents, an autoencoder, and find out why a plain one cannot invent;
 #   **03** takes a walk through its latents;
 # - **04** puts noise into pictures, and **05** finds the best possible way to take it out again, without any network;
-# - **07** trains a network for it, **12** puts all parts together as you saw here, and **16** loads the published Stable
-#   Diffusion into them.
+# - **06** builds a network that tries the same, and **07** trains it; **08**, **09** and **10** are about drawing with
+#   such a network: in few steps, by other questions, and as you wish;
+# - **12** puts all parts together as you saw here, and **16** loads the published Stable Diffusion into them.
 #
 # You can begin anywhere, as every lesson finds what it needs ready trained. Nothing is taken on trust: what a lesson
 # derives, it proves equal to the library's own function before it goes on.

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 01 · Shapes, digits, autoencoders: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 01 · Shapes, digits, autoencoders
 #
@@ -10,8 +15,8 @@
 #
 # **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** what a matrix product and a gradient are. Nothing is downloaded, no papers read. Words in *slanted type* are explained
-# where they come up, and again in the [glossary](glossary.md).
+# **Needs:** what a matrix product and a gradient are. Nothing is downloaded, no papers read. Words in *slanted type*
+# are explained where they come up, and again in the [glossary](glossary.md).
 #
 # Stable Diffusion never paints a pixel. It paints in a small array of numbers, the *latent*, and a decoder makes the
 # picture of it. This lesson is about that array: where it comes from, how small it may be, and what is wrong with it.
@@ -279,6 +284,7 @@ def linear_autoencoder():
 
 
 model = linear_autoencoder()
+# AdamW: downhill, with a stride for each weight by itself, by how steep its way has been lately
 optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
 curve = []
 for step in range(STEPS):
@@ -509,6 +515,7 @@ conv = nn.Sequential(
 for network, what, length, rate, batch in (
     (dense, "fully connected", SECONDS / 4, 2e-3, 32), (conv, "convolutional", SECONDS, 4e-3, 16),
 ):  # fmt: skip
+    # for speed alone: a layout in memory that convolutions like, and (autocast) half of the digits in products
     network.to(DEVICE, memory_format=torch.channels_last)
     given = shapes.to(DEVICE, memory_format=torch.channels_last)
     teach(network, given, f"{what} autoencoder", batch, seconds=length, lr=rate, autocast=torch.bfloat16)
@@ -548,7 +555,7 @@ for name, (on_seen, on_new) in errors.items():
 # - **Convolutions** bring back colour, place and shape, and most edges. They know the one thing that is true of
 #   all pictures: a thing is the same thing elsewhere.
 #
-# In decibels, the usual unit for such comparisons, you will compute it yourself in `01.psnr`. Train longer (`SECONDS`
+# The usual unit for such comparisons is the decibel; you will compute it yourself in `01.psnr`. Train longer (`SECONDS`
 # above), and the last row goes on getting sharper.
 #
 # ## The pain: random latents decode to junk
@@ -867,8 +874,9 @@ check.exercise("01.holes", holes)
 # islands smaller still. Either the encoder must be made to fill the space (lesson 02), or a second model must learn
 # where the islands are (lesson 12). </details>
 #
-# **Words of this lesson** ([glossary](glossary.md)): autoencoder, bottleneck, convolution, factor, latent, PCA, PSNR.
-# **Next:** lesson 02 makes the latents of all pictures together look like noise, and pays for it.
+# **Words of this lesson** ([glossary](glossary.md)): autoencoder, bottleneck, convolution, factor, latent, PCA,
+# principal angles, activation, PSNR. **Next:** lesson 02 makes the latents of all pictures together look like noise,
+# and pays for it.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 02 · VAE from the ELBO: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 02 · VAE from the ELBO
 #
@@ -10,8 +15,9 @@
 #
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** what an autoencoder is (lesson 01), and what mean and variance are. Nothing is downloaded, no papers read.
-# Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
+# **Needs:** lesson 01 (what an autoencoder is), what a mean, a variance and a density are, and Bayes' rule. Nothing is
+# downloaded, no papers read. Words in *slanted type* are explained where they come up, and again in the
+# [glossary](glossary.md).
 #
 # An autoencoder squeezes a picture into a few numbers, its *latents*, and makes the picture again from them. A
 # *variational* autoencoder, or *VAE*, can also do without the picture: it invents. Stable Diffusion has one inside that
@@ -60,10 +66,10 @@ fig = show.strip([unseen[:10], rebuilt, invented], ["written", "two numbers each
 show.figure(fig, "Digits the model has never seen, the same from two latents each, and digits from nothing.")
 
 # %% [markdown]
-# The digits of the second row are blurred. Two numbers are very little, and we shall see what is lost. The third row
-# is the point: **a plain autoencoder cannot do it.** It puts its latents anywhere, with holes in between, and a random
-# point falls into a hole. A VAE is an autoencoder trained so that the latents of all pictures *together* look like
-# plain noise, the bell curve $\mathcal N(0, 1)$. Then noise is a good place to start.
+# The digits of the second row are blurred. Two numbers are very little, and we shall see what is lost. The third row is
+# the point: **a plain autoencoder cannot do it.** It puts its latents anywhere, with holes in between, and a random
+# point falls into a hole (lesson 01). A VAE is an autoencoder trained so that the latents of all pictures *together*
+# look like plain noise, the bell curve $\mathcal N(0, 1)$. Then noise is a good place to start.
 #
 # ## A story about where pictures come from
 #
@@ -295,7 +301,8 @@ show.figure(fig, "Digits the model never met, and digits from noise. Between two
 #
 # With two latents we can look at the whole latent space at once. Left, every training digit stands where the encoder's
 # mean puts it. Right, the same from the other side: walk over the latent space and decode. The steps are *quantiles* of
-# $\mathcal N(0, 1)$, so each cell holds as many random draws as any other (Kingma & Welling 2014, figure 4).
+# $\mathcal N(0, 1)$, so each cell holds as many random draws as any other (Kingma & Welling 2014, figure 4; lesson 03
+# says why).
 
 # %%
 def draw_map(ax, model, size=34):
@@ -678,12 +685,11 @@ show.figure(show.strip(rows, ["drawn", "rebuilt", "plain noise", "fitted noise"]
             "comes junk: each number alone is likely, together they are not.")  # fmt: skip
 
 # %% [markdown]
-# *Plain noise* is scaled as the latents are; *fitted noise* has, to be fair, the right mean and the right spread at
-# each of the 256 places. People meet this again and again: *my autoencoder reconstructs, but random latents are noise*
-# ([latent-diffusion #187](https://github.com/CompVis/latent-diffusion/issues/187),
-# [#227](https://github.com/CompVis/latent-diffusion/issues/227)). Nothing is broken. With a low price the latents are
-# free to depend on each other: "this place is red" makes "its neighbour is red" likely. Noise knows nothing of that.
-# Raise the price, and the latents look like noise again, but the pictures blur, as the sweep showed.
+# *Plain noise* has been brought to the spread of all latents together (by one number, the *scaling factor*: lesson 12);
+# *fitted noise* has, to be fair, the right mean and the right spread at each of the 256 places. This is the complaint
+# quoted in lesson 01, about just this kind of VAE. Nothing is broken. With a low price the latents are free to depend
+# on each other: "this place is red" makes "its neighbour is red" likely. Noise knows nothing of that. Raise the price,
+# and the latents look like noise again, but the pictures blur, as the sweep showed.
 #
 # **The way out is to keep the sharp autoencoder and to learn, with a second model, which latents occur.** That model
 # is a diffusion model, and the two together are *latent diffusion*: lesson 12.
@@ -764,8 +770,9 @@ from minildm.course import check
 # %% [markdown] tags=["exercise"]
 # ### 02.kl: the price against any prior
 #
-# In the lesson the prior was $\mathcal N(0, 1)$. Let it be any bell curve, $\mathcal N(m, v)$. (You will need it: the
-# loss of lesson 07 is made of such divergences.) Write `kl(mean, logvar, prior_mean, prior_logvar)`:
+# In the lesson the prior was $\mathcal N(0, 1)$. Let it be any bell curve, $\mathcal N(m, v)$. (Such divergences come
+# back in lesson 07: the loss of a diffusion model begins as a sum of them.) Write
+# `kl(mean, logvar, prior_mean, prior_logvar)`:
 # - all four have the same shape, (b, ...): a vector of latents for each picture, or a small picture of them;
 # - it returns nats, one number for each picture, (b,).
 #
@@ -893,8 +900,8 @@ check.exercise("02.active", active)
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): VAE, latent, prior, posterior, ELBO, reparameterisation, KL
-# divergence, beta, rate and distortion, collapse, active latent. **Next:** lesson 03 walks through a latent space, and
-# adds and subtracts in it; lesson 12 puts a diffusion model in the place of the bell curve.
+# divergence, nat, beta, rate and distortion, posterior collapse, active latent. **Next:** lesson 03 walks through a
+# latent space, and adds and subtracts in it; lesson 12 puts a diffusion model in the place of the bell curve.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

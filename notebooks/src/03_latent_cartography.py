@@ -15,8 +15,9 @@
 #
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** lesson 02 (what a VAE is; two trained ones come with this package), and the oracle's idea from lesson 00. No papers
-# read. Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
+# **Needs:** lesson 02 (what a VAE is; two trained ones come with this package), and the oracle's idea from lesson 00.
+# Nothing is downloaded, no papers read. Words in *slanted type* are explained where they come up, and again in the
+# [glossary](glossary.md).
 #
 # A VAE turns pictures into numbers and back. Between the two lies a space that nobody designed: it came about in
 # training. This lesson explores it as one explores a foreign land: first a map, then walks, then a census, and in the
@@ -128,10 +129,10 @@ for ax, (name, steps) in zip(axes[1:], ladder.items(), strict=True):
 show.figure(fig, "The land and two maps of it. Numbers below: the value of latent 1 in that column.")
 
 # %% [markdown]
-# The map in the middle spends most of its cells on places beyond $\pm 2$, where only one draw in eleven falls. The
-# one on the right gives **every cell the same chance**. It was made so (Kingma & Welling 2014, figure 4): cut the
-# numbers 0 to 1 into $n$ equal slices, take the middle $u_i = (i + \frac12) / n$ of each, and go to the point *below
-# which the share $u_i$ of all draws lies*. That point is called a *quantile*:
+# The map in the middle spends most of its cells on places beyond $\pm 2$, where only one draw in eleven falls. The one
+# on the right gives **every cell the same chance**; so did the map in lesson 02, and here is why. It is made so: cut
+# the numbers 0 to 1 into $n$ equal slices, take the middle $u_i = (i + \frac12) / n$ of each, and go to the point
+# *below which the share $u_i$ of all draws lies*. That point is called a *quantile*:
 #
 # $$z_i = \Phi^{-1}(u_i), \qquad \Phi(z) = P(Z \le z), \quad Z \sim \mathcal N(0, 1).$$
 #
@@ -533,9 +534,9 @@ show.figure(fig, "Left: our land at two perplexities, by background. Right: thre
 
 # %% [markdown]
 # Read the table: on some maps even the order of the distances is nearly right, on others (when this was written, at
-# perplexity 5) white and black, the farthest of all, have become neighbours. From the three clouds you see how bad it
-# can get. **Eight times as far and four times as wide, and the map shows three equal islands at equal distances.**
-# Nothing in the picture tells you which of the two cases you are looking at.
+# perplexity 5) white and black, the farthest of all, lie less than half as far apart as black and grey. From the three
+# clouds you see how bad it can get. **Eight times as far and four times as wide, and the map shows three equal islands
+# at equal distances.** Nothing in the picture tells you which of the two cases you are looking at.
 #
 # What such a map says: who is whose neighbour. What it does not say: how far continents are from each other, how large
 # they are, and whether the gaps mean anything. And it has no way back: no point of the map can be decoded.
@@ -756,12 +757,12 @@ for name, curve in curves.items():
     print(f"k = 1, {name}: {curve[1.0][0]} of 52 flipped, {curve[1.0][1]} by the nearest colour")
 
 # %% [markdown]
-# The hero picture was true, and it was chosen. **The same arithmetic that works six times in ten with like beside like
-# works never with means from anywhere.** The place matters most: with it alone it is half of the time. And $k$ is no
-# taste. Half an arrow gives half a colour, which is none that the oracle knows; two overshoot. (The arrow of means over
-# all sizes and backgrounds is a diluted one and wants a little more than $k = 1$.) The rest, *unreadable*, mostly looks
-# fine to the eye: the oracle refuses a colour that is off by more than a sixth of the range, and edges of two colours
-# at once.
+# The first picture of this lesson was true, and it was chosen. **The same arithmetic that works six times in ten with
+# like beside like works never with means from anywhere.** The place matters most: with it alone it is half of the time.
+# And $k$ is no taste. Half an arrow gives half a colour, which is none that the oracle knows; two overshoot. (The arrow
+# of means over all sizes and backgrounds is a diluted one and wants a little more than $k = 1$.) The rest,
+# *unreadable*, mostly looks fine to the eye: the oracle refuses a colour that is off by more than a sixth of the range,
+# and edges of two colours at once.
 #
 # Why does place matter so much? Because the 4x8x8 latents are a *small picture*: each of the 8x8 places tells about
 # its own 4x4 pixels and some around them. "Blue" is no direction of this space. "Blue *here*" is one. So an arrow that

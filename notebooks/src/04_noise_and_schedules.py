@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 04 · Noise: forward process and schedules: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 04 · Noise: forward process and schedules
 #
@@ -68,7 +73,8 @@ show.figure(fig, "One picture, one noise, more and more of it.")
 # $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \epsilon_t$$
 #
 # (Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), eq. 2.) $\beta_t$ is a small number, such as
-# 0.01. Why the roots? Because of two rules about variances that the whole lesson rests on:
+# 0.01 (and has nothing to do with the $\beta$ of lesson 02). Why the roots? Because of two rules about variances that
+# the whole lesson rests on:
 #
 # 1. multiply by $c$, and the variance is multiplied by $c^2$;
 # 2. add two things that know nothing of each other, and their variances add.
@@ -182,9 +188,10 @@ check.same(my_linear, levels.linear)
 #
 # $$\mathrm{SNR} = \frac{\alpha^2}{\sigma^2}, \qquad \lambda = \log \mathrm{SNR}$$
 #
-# (Kingma et al. 2021, [arXiv 2107.00630](https://arxiv.org/abs/2107.00630), put it in the place of time.) We take the
-# logarithm since SNR runs from a thousand down to a few thousandths. At $\lambda = 0$ picture and noise are equally strong;
-# every 2.3 on the scale is a factor of ten.
+# (Kingma et al. 2021, [arXiv 2107.00630](https://arxiv.org/abs/2107.00630), put it in the place of time. In lessons 01
+# and 02 $\lambda$ was a variance; from here on it is this.) We take the logarithm since SNR runs from a thousand down
+# to a few thousandths. At $\lambda = 0$ picture and noise are equally strong; every 2.3 on the scale is a factor of
+# ten.
 #
 # Where $\alpha^2 + \sigma^2 = 1$ (such a table is called *variance preserving*), one number tells both. Solve $\alpha^2 / (1 - \alpha^2) = e^\lambda$ for $\alpha^2$:
 #
@@ -410,7 +417,7 @@ def pair(side):
 
 
 def wrong(log_snr, distance):
-    return torch.special.ndtr(-0.5 * (torch.as_tensor(log_snr) / 2).exp() * distance)
+    return torch.special.ndtr(-0.5 * (torch.as_tensor(log_snr) / 2).exp() * distance)  # ndtr is Phi
 
 
 SIDES = (16, 32, 64, 128)
@@ -518,11 +525,11 @@ except UserError as error:
     print(error)
 
 # %% [markdown]
-# The last line is the price. At $\alpha = 0$ the picture is $x$ minus the noise, *divided by 0*. A network that predicts
-# the noise can say nothing about the picture there: in pure noise "all of it is noise" is the whole truth. So the mended
-# table needs another prediction, such as $v$ (lesson 09), **and a network that was trained on it.** Turning it on for a
-# network that was not gives black pictures
-# ([diffusers #5103](https://github.com/huggingface/diffusers/issues/5103)): a division by 0, and then no number is one.
+# The last line is the price. At $\alpha = 0$ the picture is $x$ minus the noise, *divided by 0*. A network that
+# predicts the noise can say nothing about the picture there: in pure noise "all of it is noise" is the whole truth. So
+# the mended table needs another prediction, such as $v$ (lessons 07 and 09), **and a network that was trained on it.**
+# Turning it on for a network that was not gives black pictures ([diffusers
+# #5103](https://github.com/huggingface/diffusers/issues/5103)): a division by 0, and then no number is one.
 #
 # ## Bug museum: the missing root
 #

@@ -14,12 +14,14 @@
 #
 # **Time:** about 15 seconds of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** lesson 04 (x = alpha x0 + sigma eps). No network is trained, nothing is downloaded, no papers read.
+# **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$) and Bayes' rule. No network is trained, nothing is
+# downloaded, no papers read. Words in *slanted type* are explained where they come up, and again in the
+# [glossary](glossary.md).
 #
 # A diffusion model is a network that removes noise. In this lesson there is no network. Where the data are known, the
 # *best possible* denoiser can be written down in a few lines, and everything about diffusion can be seen without the
 # fog of training: what a network is trained towards, how its answers draw pictures, and why we are lucky that it never
-# gets there. Words in *slanted type* are explained where they come up; most are in the [glossary](glossary.md) again.
+# gets there.
 
 # %% tags=["setup"]
 import math
@@ -38,7 +40,7 @@ from minildm.levels import Level
 opened = time.perf_counter()
 show.style()
 schedule = levels.cosine()  # 1,000 noise levels
-rows = levels.pick(schedule, 50, "trailing")  # 50 steps down, from pure noise to clean
+rows = levels.pick(schedule, 50, "trailing")  # every 20th level, from the last one, pure noise, down to clean
 
 
 def seeded(seed):
@@ -84,9 +86,10 @@ show.figure(fig, "Four noises become four digits. Last column: of the 200 known 
 #
 # $$D(x) \;=\; \mathbb E[x_0 \mid x].$$
 #
-# For the coin, Bayes weighs $+1$ and $-1$ by how well they explain $x$, by $e^{-(x \mp \alpha)^2 / 2\sigma^2}$, and the
-# mean is $D(x) = \tanh(\alpha x / \sigma^2)$. Do not believe it: toss a million coins, and average $x_0$ over those that
-# led to about the same $x$.
+# For the coin, Bayes weighs $+1$ and $-1$ by how well they explain $x$, by $e^{-(x \mp \alpha)^2 / 2\sigma^2}$.
+# Multiply the squares out: all but $e^{\pm \alpha x / \sigma^2}$ is common to both and cancels, and the mean of $+1$
+# and $-1$ with these weights is $D(x) = \tanh(\alpha x / \sigma^2)$. Do not believe it: toss a million coins, and
+# average $x_0$ over those that led to about the same $x$.
 
 # %%
 coins = torch.randint(2, (1_000_000,), generator=seeded(0)) * 2.0 - 1
@@ -151,9 +154,10 @@ fig = show.strip([noisy, guesses], ["an unseen digit in noise", "best answer"], 
 show.figure(fig, "From much noise to little. Above: by how many of the 200 the answer is decided, as exp of the entropy.")
 
 # %% [markdown]
-# At the left everybody votes, and the answer is the mean of all digits. The less noise, the fewer voters. At the right
-# there is hardly any noise, the digit is plain to see, and the perfect denoiser answers **with another digit**: it knows
-# its list, this digit is not on it, so it must have been the nearest one. Keep that in mind.
+# (The exponential of the entropy is a soft count, as the perplexity was in lesson 03.) At the left everybody votes, and
+# the answer is the mean of all digits. The less noise, the fewer voters. At the right there is hardly any noise, the
+# digit is plain to see, and the perfect denoiser answers **with another digit**: it knows its list, this digit is not
+# on it, so it must have been the nearest one. Keep that in mind.
 #
 # ## A bell curve, and many
 #
@@ -417,7 +421,7 @@ show.figure(fig, "Grey: where noisy points lie at that step. Left: 15 starts, no
 # one for each point, and the borders are sharp: your fate is sealed at the start. Paths of the SDE start at one place and
 # end anywhere, and change their minds until only little noise is left.
 #
-# ## Explore
+# ## Play: a crowd on its way
 #
 # Drag the three modes (or move them by the arrow keys), and follow a crowd of 60 on its way. Things to try: put two modes
 # next to each other, and see how long they stay one. Put one far out: who finds it? Make the modes wide: what changes?
@@ -483,9 +487,10 @@ slowest = widgets.drive(explorer, limit=0.15)
 # k^2 + f^2 = \sigma'^2, \qquad k = \frac{\alpha\, \sigma'^2}{\alpha' \sigma}$$
 #
 # (Song et al. 2021, eq. 12 and 16 with $\eta = 1$, which is the step of Ho et al. 2020; the last one follows from the
-# others.) Of the noise that belongs at the new level, $\sigma'$, only the part $k$ is old, and $z$ is thrown anew for the
-# rest. **Leave it out, and $x'$ has less noise than the level says.** The denoiser is not told. It takes what is left of
-# you for noise as well, and pulls you to the middle, and again in the next step.
+# others. Where it all comes from is derived in lesson 08.) Of the noise that belongs at the new level, $\sigma'$, only
+# the part $k$ is old, and $z$ is thrown anew for the rest. **Leave it out, and $x'$ has less noise than the level
+# says.** The denoiser is not told. It takes a part of the picture for noise as well, and pulls the point to the middle,
+# and again in the next step.
 
 # %%
 def my_ddpm(denoiser, x, rows, generator=None, fresh=1.0):
@@ -798,9 +803,9 @@ for ax, (name, c) in zip(axes[1:], learned.items(), strict=True):
 show.figure(fig, "Left: both losses have the same lowest value. Right: what the samplers then do, from the same starts.")
 
 # %% [markdown]
-# **Both losses reach the same minimum**, to the last digit: the curves are mirror images. No loss curve will ever tell you.
-# What tells you is data whose answer is known. *How to never fall for it:* run the loss on one point with its perfect score,
-# which must give 0 (the broken one gives 4 times $\epsilon^2$), and look at one sample.
+# **Both losses reach the same minimum**, to the last digit: the curves are mirror images. No loss curve will ever tell
+# you. What tells you is data whose answer is known. **How to never fall for it:** run the loss on one point with its
+# perfect score, which must give 0 (the broken one gives 4 times $\epsilon^2$), and look at one sample.
 #
 # ## Try it
 #
@@ -823,20 +828,25 @@ show.figure(fig, "Who knows five draws five. Who is told of too little noise dec
 # %% [markdown]
 # ## Quiz
 #
-# **1.** At a very noisy level your network answers with a grey blur, whatever the input. A bug?
-# <details><summary>Answer</summary>No, that is the best answer there: the mean of all pictures that could be behind the
-# noise. Sharp answers at that level would be a reason to worry.</details>
+# <details><summary>1. At a very noisy level your network answers with a grey blur, whatever the input. A bug?</summary>
 #
-# **2.** Two teams train on the same 10,000 pictures. One reaches a lower training loss. Whose model will draw better
-# <em>new</em> pictures?
-# <details><summary>Answer</summary>One cannot tell. The lowest loss of all belongs to the denoiser that copies the list.
-# Measure on unseen pictures, and measure the distance of samples to the nearest training picture.</details>
+# No, that is the best answer there: the mean of all pictures that could be behind the noise. Sharp answers at that
+# level would be a reason to worry.
+# </details>
 #
-# **3.** You leave out the fresh noise of <code>ddpm</code>, and all samples look alike. A friend uses <code>ddim</code>, adds
-# no noise either, and gets many different ones. Why?
-# <details><summary>Answer</summary>ddim keeps all of the noise that is in x, so x is as noisy as its level says. ddpm keeps
-# only a part, to make room for fresh noise; without that, x is too clean for its level, and the denoiser pulls everything
-# to the middle.</details>
+# <details><summary>2. Two teams train on the same 10,000 pictures. One reaches a lower training loss. Whose model will
+# draw better <em>new</em> pictures?</summary>
+#
+# One cannot tell. The lowest loss of all belongs to the denoiser that copies the list. Measure on unseen pictures, and
+# measure the distance of samples to the nearest training picture.
+# </details>
+#
+# <details><summary>3. You leave out the fresh noise of <code>ddpm</code>, and all samples look alike. A friend uses
+# <code>ddim</code>, adds no noise either, and gets many different ones. Why?</summary>
+#
+# ddim keeps all of the noise that is in x, so x is as noisy as its level says. ddpm keeps only a part, to make room for
+# fresh noise; without that, x is too clean for its level, and the denoiser pulls everything to the middle.
+# </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): denoiser, posterior, mixture, mode, score, Tweedie's formula, ODE
 # and SDE, sampler, DDIM, memorisation, irreducible loss, denoising score matching. **Next:** in lesson 06 we build the

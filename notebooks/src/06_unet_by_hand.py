@@ -14,9 +14,9 @@
 #
 # **Time:** about half a minute of computing on a laptop with 2 cores, no GPU; two to three hours with the exercises.
 #
-# **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$), and what a convolution and a gradient are. Nothing is
-# trained or downloaded. Words in *slanted type* are explained where they come up, and again in the
-# [glossary](glossary.md).
+# **Needs:** lesson 04 ($x = \alpha x_0 + \sigma \epsilon$), what a convolution is (lesson 01), and what a gradient is.
+# Nothing is trained or downloaded, no papers read. Words in *slanted type* are explained where they come up, and again
+# in the [glossary](glossary.md).
 #
 # Lesson 05 wrote down the best denoiser there is, and it could only copy. So we want a *network* that denoises. Which
 # one? From the first diffusion models that drew well (2020) to Stable Diffusion XL (2023) the answer was always the
@@ -82,6 +82,7 @@ def colours(maps):
 seen, at = [], 600
 stops = [block.resnets[-1] for block in shipped.down_blocks] + [shipped.mid_block.resnets[-1]]
 stops += [block.resnets[-1] for block in shipped.up_blocks]
+# a hook is a function that PyTorch calls whenever a layer has answered, with what went in and what came out
 hooks = [stop.register_forward_hook(lambda block, given, out: seen.append(out[0])) for stop in stops]
 first, last = noisy(at), guess(shipped, noisy(at), at)
 for hook in hooks:
@@ -175,8 +176,8 @@ show.figure(fig, "Left: 16 hands as 32 numbers, for every t; in each half the ha
             "Right: the same curve around each t, only moved.")  # fmt: skip
 
 # %% [markdown]
-# The face goes through two linear layers with a SiLU between ($\mathrm{SiLU}(a) = a \cdot \mathrm{sigmoid}(a)$, a
-# smooth relative of ReLU), and then every block is given the result.
+# The face goes through two linear layers with a SiLU between (the activation of lesson 01), and then every block is
+# given the result.
 
 # %% [markdown] tags=["exercise"]
 # ### 06.time: another school's clock
@@ -384,7 +385,6 @@ with torch.no_grad():
     check.agree("a block whose last convolution is 0, and its input", block(x, draw(1, 32, seed=5)), x, within=0)
 
 
-
 def learn_to_copy(keep, steps=50):
     """Trains a chain of 8 blocks to return what it is given; with keep = 0 the shortcuts are taken out."""
     torch.manual_seed(0)
@@ -517,7 +517,7 @@ def by_loops(q, k, v):
 
 def by_matrix(q, k, v):
     """(..., n, d), (..., m, d), (..., m, d) -> (..., n, d); and who looked at whom, (..., n, m)."""
-    look = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)
+    look = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)  # mT: rows and columns change places
     return look @ v, look
 
 
@@ -613,7 +613,7 @@ check.same(MyAttention, layers.Attention)
 # %% [markdown]
 # ## All of it
 #
-# Attention alone is not enough either; it comes in a *transformer block*: self-attention, cross-attention if there
+# Attention alone is not enough; it comes in a *transformer block*: self-attention, cross-attention if there
 # are words, then a small network for each token by itself. Each has a norm before it and a shortcut around it: the
 # idea of "doing nothing is easy" again. The small network has a gate, one half of its numbers switching the other
 # (GEGLU, Shazeer 2020, [arXiv 2002.05202](https://arxiv.org/abs/2002.05202), eq. 5).
@@ -1089,10 +1089,10 @@ show.figure(fig, "Stable Diffusion 1.5, part by part, in the order of the way. T
 
 # %% [markdown]
 # 859,520,964. Whoever started Stable Diffusion in its first years has seen the line "DiffusionWrapper has 859.52 M
-# params" ([CompVis/stable-diffusion #688](https://github.com/CompVis/stable-diffusion/issues/688)): you have just
-# found it with paper and pencil. And 0.8 TFLOPs for one look: with 50 steps and guidance, two looks a step, that is
-# 80 TFLOPs for a picture, without the decoder. A processor with 100 GFLOPs a second needs a quarter of an hour; a
-# graphics card with 50 TFLOPs a second, a second or two.
+# params" ([CompVis/stable-diffusion #688](https://github.com/CompVis/stable-diffusion/issues/688)): you have just found
+# it with paper and pencil. And 0.8 TFLOPs for one look, one call of the network: with 50 steps and guidance, two looks
+# a step, that is 80 TFLOPs for a picture, without the decoder. A processor with 100 GFLOPs a second needs a quarter of
+# an hour; a graphics card with 50 TFLOPs a second, a second or two.
 #
 # ## Play: build one
 #

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 07 · Train a pixel DDPM: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 07 · Train a pixel DDPM
 #
@@ -9,8 +14,9 @@
 #
 # **Time:** two and a half minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** noise levels (lesson 04) and the perfect denoiser (lesson 05). Nothing is downloaded. Words are explained
-# in the [glossary](glossary.md).
+# **Needs:** lesson 04 (noise levels) and lesson 05 (the perfect denoiser). The network is the U-Net of lesson 06; how
+# it is built does not matter here. Nothing is downloaded. Words in *slanted type* are explained where they come up, and
+# again in the [glossary](glossary.md).
 #
 # DDPM is short for *denoising diffusion probabilistic model*. Train a network to take noise out of pictures, and it can
 # make pictures out of noise.
@@ -89,8 +95,9 @@ show.figure(fig, "The forward process: one picture, the same noise, more and mor
 # Show the network $x_t$ and $t$. It should tell the clean picture from the noise. It could answer the noise
 # $\epsilon$, or the picture $x_0$: whoever knows one knows the other, since $x_t$ is known. Ho et al. start
 # from the bound of lesson 02 with $x_1 \dots x_T$ as latents. Each step costs one KL between two bell curves
-# (eq. 5), which is a squared error (eq. 8), with a weight for each $t$ (eq. 12). Then they do something bold:
-# **they drop the weights**, because the pictures get better. What is left is the simple loss:
+# (eq. 5), which is a squared error (eq. 8; put equal variances into the formula of `02.kl`, and see), with a weight for
+# each $t$ (eq. 12). Then they do something bold: **they drop the weights**, because the pictures get better. What is
+# left is the simple loss:
 #
 # $$L = \mathbb E_{t,\,x_0,\,\epsilon}\; \big\|\, \epsilon - \epsilon_\theta(\alpha_t x_0 + \sigma_t \epsilon,\; t) \,\big\|^2$$
 #
@@ -203,6 +210,7 @@ def overfit(noising, x0, steps=STEPS):
 
 def paint(net, noise, steps=25, sampler=sample.ddim):
     """Pictures (b, 3, h, w) from noise of that shape. ddim throws no dice on the way, ddpm does: see below."""
+    # clamped: the guess of x0 is cut to the range of pictures
     model = denoise.clamped(denoise.denoiser(net, "v"), -1, 1)
     x = noise.to(next(net.parameters()).device)
     *_, x = sampler(model, x, levels.pick(schedule, steps, "trailing"), generator=torch.Generator().manual_seed(9))
@@ -219,9 +227,10 @@ show.figure(fig, "Five different noises, one picture: the network has learned it
 # %% [markdown] tags=["exercise"]
 # ### 07.overfit: the loop, by hand
 #
-# `train.fit` ran that for us. Write the loop once yourself: `overfit(network, optimizer, x0, schedule, steps, generator)`
-# trains the network on one picture `x0` (1, c, h, w). Each of the `steps` draws fresh levels and fresh noise for 16 copies of
-# it (`x0.expand(16, -1, -1, -1)`) and moves the weights once. Return the list of the losses, as plain numbers.
+# `train.fit` ran that for us. Write the loop once yourself:
+# `overfit_by_hand(network, optimizer, x0, schedule, steps, generator)` trains the network on one picture `x0` (1, c, h,
+# w). Each of the `steps` draws fresh levels and fresh noise for 16 copies of it (`x0.expand(16, -1, -1, -1)`) and moves
+# the weights once. Return the list of the losses, as plain numbers.
 #
 # Use `train.diffusion_loss(network, pictures, schedule, "v", generator)`, which gives a loss for each picture, or your own.
 
@@ -361,20 +370,13 @@ show.figure(fig, "The same training twice. Left what everybody looks at, right w
 # %% [markdown]
 # **Second reason: the loss should settle, but not at zero.** Look at $x_{999}$: pure noise. Nobody on earth
 # can say which picture is behind it, and the best answer is the average of all pictures. The error that even
-# a perfect network makes is called *irreducible*, and it is most of what you see in the loss.
+# a perfect network makes, the *irreducible* one of lesson 05, is most of what you see in the loss.
 #
-# How large is it? For a list of pictures the perfect denoiser can be written down, as lesson 05 did. Bayes weighs every
-# picture of the list by how well it explains $x$, and averages:
-#
-# $$\mathbb E[x_0 \mid x] = \sum_i w_i\, x^{(i)}, \qquad
-# w_i \propto \exp\!\Big(-\frac{\|x - \alpha\, x^{(i)}\|^2}{2 \sigma^2}\Big)$$
-#
-# (Karras et al. 2022, [arXiv 2206.00364](https://arxiv.org/abs/2206.00364), eq. 57, with $x/\alpha$ and
-# $\sigma/\alpha$ in place of their $x$ and $\sigma$.) Our pictures are endless, not a list. So we draw
-# 10,000, tell the perfect denoiser *which* 10,000, and ask about some of them. **Knowing the list can only
-# help**: no network that is not told can be better on average. So this is a true lower bound. With little
-# noise the hint gives everything away and the bound falls to 0; with much noise it hardly helps, and the
-# bound is tight.
+# How large is it? For a list of pictures lesson 05 wrote the perfect denoiser down: each picture has a vote, by how
+# well it explains $x$, and the votes go through a softmax. Our pictures are endless, not a list. So we draw 10,000,
+# tell the perfect denoiser *which* 10,000, and ask about some of them. **Knowing the list can only help**: no network
+# that is not told can be better on average. So this is a true lower bound. With little noise the hint gives everything
+# away and the bound falls to 0; with much noise it hardly helps, and the bound is tight.
 
 # %%
 crowd = scenes.render(scenes.draw(10_000, seed=74, objects=1)).flatten(1)  #              (10000, 3072)
@@ -503,10 +505,11 @@ slowest = widgets.drive(box, limit=0.15)
 #
 # ## Sampling, by hand
 #
-# `paint` used `ddim` from the library. The sampler of the DDPM paper draws fresh noise at every step. Say we
-# are at level $t$ and want to be at a cleaner level $s$. Knew we $x_0$, then $x_s$ given $x_t$ would be a
-# bell curve: two bell curves, "$x_s$ was made from $x_0$" and "$x_t$ was made from $x_s$", multiplied. Its
-# mean and variance, with $1 - \beta = \bar\alpha_t / \bar\alpha_s$:
+# `paint` used `ddim` from the library. The sampler of the DDPM paper draws fresh noise at every step. You know it from
+# lesson 05, in the letters of another paper; here it is as its own paper has it, and lesson 08 derives it. Say we are
+# at level $t$ and want to be at a cleaner level $s$. If we knew $x_0$, then $x_s$ given $x_t$ would be a bell curve:
+# two bell curves, "$x_s$ was made from $x_0$" and "$x_t$ was made from $x_s$", multiplied. Its mean and variance, with
+# $1 - \beta = \bar\alpha_t / \bar\alpha_s$:
 #
 # $$\tilde\mu = \frac{\sqrt{\bar\alpha_s}\,\beta}{1 - \bar\alpha_t}\, x_0
 # + \frac{\sqrt{1 - \beta}\,(1 - \bar\alpha_s)}{1 - \bar\alpha_t}\, x_t, \qquad
@@ -565,12 +568,8 @@ check.exercise("07.pixels", to_bytes)
 # %% [markdown]
 # ## Bug museum: the missing root, and the wrong range
 #
-# **The missing root.** $\sigma$ is a root, $\sqrt{1 - \bar\alpha}$, and it is easily lost: in the notebook of
-# a popular course ([How-Diffusion-Models-Work
-# #1](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/issues/1), reported in 2023 and open when we
-# looked) and in a well-known annotated implementation ([labml
-# #152](https://github.com/labmlai/annotated_deep_learning_paper_implementations/issues/152), mended in 2022).
-# Training then sees less noise than the sampler will show. Nothing crashes, and the loss falls.
+# **The missing root.** You have met it in the museum of lesson 04: $\sigma^2$ where $\sigma$ belongs. Training then
+# sees less noise than the sampler will show. Nothing crashes, and the loss falls. Here is what becomes of the samples.
 #
 # **The wrong range.** Picture libraries give pixels in 0..1. The sampler starts from noise with mean 0, so
 # the data are scaled to -1..1 (Ho et al. 2020, section 3.3). Leave it out, and the picture is half as strong
@@ -627,7 +626,7 @@ show.figure(fig, "Perfect networks. The first returns pictures of its list; the 
 # (The first row also shows the catch of perfection: it can only repeat its list. A real network does better
 # than that by doing worse. Lesson 05 is about it.)
 #
-# **How to never fall for it:** test the forward process by itself, as we did above, mean and standard
+# **How to never fall for it:** test the forward process by itself, as in lesson 04, mean and standard
 # deviation against the formula: 0.89 and 0.74 are not the same. And run the one-picture test, which shows the
 # range at once.
 #
@@ -645,25 +644,28 @@ show.figure(show.strip(few, ["1 step", "2 steps", "4 steps", "8 steps", "25 step
 #
 # ## Quiz
 #
-# **1.** Your loss fell from 1.0 to 0.06 within a minute and has been at 0.05 for an hour. Stop?
-# <details><summary>Answer</summary>Not for that reason. Most of the 0.05 may be irreducible. Look at a
-# fixed-noise check, level by level, and at samples from snapshots.</details>
+# <details><summary>1. Your loss fell from 1.0 to 0.06 within a minute and has been at 0.05 for an hour. Stop?</summary>
 #
-# **2.** On a data set of a single picture your loss settles at 0.2. What do you conclude?
-# <details><summary>Answer</summary>There is a bug (or far too small a network). With one picture the perfect
-# answer is known at every level, so the floor is 0.</details>
+# Not for that reason. Most of the 0.05 may be irreducible. Look at a fixed-noise check, level by level, and at samples
+# from snapshots.
+# </details>
 #
-# **3.** Which curve lies: training loss, fixed-noise check, loss by level, distance to the nearest scene?
-# <details><summary>Answer</summary>None lies, each answers its own question. The training loss answers a
-# question that changes at every step, and the mean over levels is ruled by the levels where nothing can be
-# learned.</details>
+# <details><summary>2. On a data set of a single picture your loss settles at 0.2. What do you conclude?</summary>
 #
-# **Words of this lesson** (all in the [glossary](glossary.md)): DDPM, prediction, v, EMA, irreducible loss, memorisation.
+# There is a bug (or far too small a network). With one picture the perfect answer is known at every level, so the floor
+# is 0.
+# </details>
+#
+# <details><summary>3. Which curve lies: training loss, fixed-noise check, loss by level, distance to the nearest
+# scene?</summary>
+#
+# None lies, each answers its own question. The training loss answers a question that changes at every step, and the
+# mean over levels is ruled by the levels where nothing can be learned.
+# </details>
+#
+# **Words of this lesson** ([glossary](glossary.md)): DDPM, prediction, v, EMA, irreducible loss, memorisation.
+# **Next:** lesson 08 asks which sampler needs the fewest looks; lesson 12 moves all of this into the latents of lesson
+# 02.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
-
-# %% [markdown]
-# ## What next
-#
-# Lesson 08 asks which sampler needs the fewest looks; lesson 12 moves all of this into the latents of lesson 02.

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 08 · Samplers: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 08 · Samplers
 #
@@ -8,11 +13,11 @@
 # - compare samplers fairly: the same start, the same number of network calls, error bars;
 # - go backwards, from a picture to the noise that leads to it.
 #
-# **Time:** about a minute and a half of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
+# **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
 #
-# **Needs:** lesson 04 (levels) and lesson 05 (the perfect denoiser, the score). The network is the text-to-picture
-# model that comes with the package; how it was trained does not matter here. Words are explained in the
-# [glossary](glossary.md).
+# **Needs:** lesson 04 (levels), lesson 05 (the perfect denoiser, the score), and what a derivative is. The network is
+# the text-to-picture model that comes with the package; how it was trained does not matter here. Nothing is downloaded.
+# Words in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # In lesson 05 a picture came out of noise in 50 steps. In a large model each step is a call of a network with a billion
 # weights, and calls are all that sampling costs. Can it be done in ten? In five? That question made an old art young
@@ -67,6 +72,7 @@ def pictures(z):
     return pipe.decode(z)
 
 
+# the model's denoiser for a prompt, with no negative prompt, at guidance scale 3 (lesson 00)
 asked = tasks.prompted(pipe, ["a large red star to the left of a small blue circle on a white background"], None, 3.0)
 noise = torch.randn(1, *pipe.latent_shape(), generator=seeded(6))
 film = [[pictures(drawn(name, asked, noise, rows_for(name, calls)))[0] for calls in CALLS] for name in SAMPLERS]
@@ -102,13 +108,12 @@ show.figure(fig, "“A large red star to the left of a small blue circle on a wh
 # into its $f x$, and the other comes out.) Our way of writing has no $t$ in it: **only the levels count**, not how
 # fast we go through them.
 #
-# To judge methods we need a case whose solution is known. Let the data be one bell curve $\mathcal N(0, s^2)$. At
-# each level the noisy data are a bell curve of width $w = \sqrt{\alpha^2 s^2 + \sigma^2}$, and lesson 05 gives $D =
-# \alpha s^2 x / w^2$. Guess that the ODE just squeezes the crowd: $x$ **is always the same number of widths from the
-# middle**, $x = c
-# \cdot w$. Then $dx = c\, dw = c\, (\alpha s^2\, d\alpha + \sigma\, d\sigma) / w$. And the right side of the ODE is
-# $D\, d\alpha + \hat\epsilon\, d\sigma$ with $D = c\, \alpha s^2 / w$ and $\hat\epsilon = c\, \sigma / w$: the same. So
-# that is the exact solution.
+# To judge methods we need a case whose solution is known. Let the data be one bell curve $\mathcal N(0, s^2)$. At each
+# level the noisy data are a bell curve of width $w = \sqrt{\alpha^2 s^2 + \sigma^2}$, and lesson 05 gives
+# $D = \alpha s^2 x / w^2$. Guess that the ODE just squeezes the crowd: $x$ **is always the same number of widths from
+# the middle**, $x = c \cdot w$. Then $dx = c\, dw = c\, (\alpha s^2\, d\alpha + \sigma\, d\sigma) / w$. And the right
+# side of the ODE is $D\, d\alpha + \hat\epsilon\, d\sigma$ with $D = c\, \alpha s^2 / w$ and
+# $\hat\epsilon = c\, \sigma / w$: the same. So that is the exact solution.
 
 # %%
 S = 0.5
@@ -145,9 +150,8 @@ check.agree("f x - g^2/2 score, and the same", f * x - g2 / 2 * (-x / width(leve
 # $$x' = x + D\, (\alpha' - \alpha) + \hat\epsilon\, (\sigma' - \sigma) .$$
 #
 # And `ddim` (Song et al. 2021, [arXiv 2010.02502](https://arxiv.org/abs/2010.02502), eq. 12 without its noise) takes
-# $x$ apart and puts it together again at the next row, $x' = \alpha' D + \sigma' \hat\epsilon$. Subtract $x = \alpha
-# D +
-# \sigma \hat\epsilon$ from that, and see: **DDIM is Euler.** One function can be compared with both.
+# $x$ apart and puts it together again at the next row, $x' = \alpha' D + \sigma' \hat\epsilon$. Subtract
+# $x = \alpha D + \sigma \hat\epsilon$ from that, and see: **DDIM is Euler.** One function can be compared with both.
 
 # %%
 def my_euler(denoise, x, rows, generator=None):
@@ -249,11 +253,10 @@ def my_heun(denoise, x, rows, generator=None):
 check.same(my_heun, sample.heun)
 
 # %% [markdown]
-# **A better clock.** Before we look elsewhere: is Euler's "straight" straight? In the ODE the part $\hat\epsilon = (x
-# -
-# \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays. So ask for the
-# solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the clock, half of
-# the log-SNR:
+# **A better clock.** Before we look elsewhere: is Euler's "straight" straight? In the ODE the part
+# $\hat\epsilon = (x - \alpha D) / \sigma$ changes already because $x$ does, even if the denoiser's opinion $D$ stays.
+# So ask for the solution with $D$ *held*. Divide the ODE by $\sigma$ and use $\lambda = \log(\alpha / \sigma)$ as the
+# clock. (Beware: that is the letter of the paper below, and *half* of the log-SNR, which lesson 04 called $\lambda$.)
 #
 # $$\frac{dx}{\sigma} - \frac{x\, d\sigma}{\sigma^2}
 # = \frac{D\, d\alpha}{\sigma} - \frac{\alpha D\, d\sigma}{\sigma^2}
@@ -395,9 +398,9 @@ for what, rows in (("even rows", even(8)), ("this model's own rows", rows_for("h
 #
 # ## With dice: DDPM
 #
-# Lesson 07 sampled with `ddpm`, which throws fresh noise in at each step. Where does *its* step come from? Not from
-# an ODE, but from Bayes. Suppose we knew $x_0$. What is $x'$ at the next row, given $x$ at this one? Two things are
-# known about it:
+# Lessons 05 and 07 sampled with `ddpm`, which throws fresh noise in at each step, and took its formula on trust. Where
+# does *its* step come from? Not from an ODE, but from Bayes. Suppose we knew $x_0$. What is $x'$ at the next row, given
+# $x$ at this one? Two things are known about it:
 #
 # - from the picture: $x' = \alpha' x_0 + \sigma' \epsilon$, so $x'$ is near $\alpha' x_0$, with variance $\sigma'^2$;
 # - from $x$, one step of the forward process *later*: $x = r x' + \sqrt{\beta}\, z$ with $r = \alpha / \alpha'$ and
@@ -479,9 +482,8 @@ check.exercise("08.ddim", ddim_step)
 # print $\bar\alpha$ for our $\alpha^2$ and $1 - \bar\alpha$ for $\sigma^2$.
 
 # %% [markdown]
-# What are the dice good for? Take a very small step. Then $f$ is small, and $k = \sqrt{\sigma'^2 - f^2} \approx
-# \sigma' - f^2 / 2
-# \sigma'$. So
+# What are the dice good for? Take a very small step. Then $f$ is small, and
+# $k = \sqrt{\sigma'^2 - f^2} \approx \sigma' - f^2 / (2 \sigma')$. So
 #
 # $$x' \;\approx\; \underbrace{\alpha' D + \sigma' \hat\epsilon}_{\text{the ODE's step}}
 # \;\underbrace{-\; \frac{f^2}{2 \sigma'}\, \hat\epsilon \;+\; f z}_{
@@ -618,7 +620,7 @@ for way in WAYS:
 # 3. **The rows count as much as the method.** On the right, `ddim` with rows that are even in log-SNR comes nearer to
 #    the limit than any method on the other rows, at every budget.
 # 4. **But near is not right.** At three calls the oracle sees nothing of that. What is measured decides who wins.
-# 5. **`ddpm` needs the most calls**, as the bell curve foretold.
+# 5. **`ddpm` needs more calls than `ddim`**, as the bell curve foretold.
 #
 # And on the right no line reaches the slope 2. A trained network is not as smooth as a bell curve: it has errors of
 # its own, and guidance enlarges them. What is right for your model? **Measure, at the number of calls that you can
@@ -745,14 +747,9 @@ for steps in (6, 12, 24):
 # %% [markdown]
 # ## Between two noises
 #
-# If each noise leads to one picture, then a *path* of noises leads to a path of pictures. But which path? Lesson 03
-# met the question in a VAE's latents. In high dimensions noise lies on a shell: the length of $d$ draws is about
-# $\sqrt d$, here 16, give or take one. The straight line between two noises cuts through the inside, where there is
-# no noise, and half-way its length is only $16 / \sqrt 2$. So walk along the shell, at a steady angle $\theta$
-# between them:
-#
-# $$\mathrm{slerp}(a, b, u) = \frac{\sin((1 - u)\, \theta)}{\sin \theta}\, a
-# + \frac{\sin(u\, \theta)}{\sin \theta}\, b .$$
+# If each noise leads to one picture, then a *path* of noises leads to a path of pictures. But which path? Lesson 03 has
+# the answer: noise lies on a shell (here $\sqrt{256} = 16$ from 0), the straight line leaves it, and `slerp` turns from
+# one noise to the other along it. There we could only look at the noises. Here are the pictures.
 
 # %%
 def slerp(a, b, u):
@@ -788,7 +785,8 @@ show.figure(fig, "“A large green triangle”, from one noise to another: along
 # found in it, one after the other, in the factor of **the old noise**. With our letters:
 #
 # - first it was $k = \sqrt{\sigma'^2 - f^2}$ as it should be, but with $f = \eta \sigma$, the noise of the wrong row.
-#   Under the root stands something negative in nearly every step, and a `clamp(min=0)` made 0 of it without a word;
+#   At $\eta = 1$ something negative stands under the root in every step, and a `clamp(min=0)` made 0 of it without a
+#   word;
 # - then $f$ was mended, and $k$ became *the same number as* $f$. At $\eta = 0$, the only setting that was run, both
 #   are 0: $x' = \alpha' D$. **Not a grain of noise is left after the first step**, and from there on the denoiser is
 #   asked about noise that is not there.

@@ -16,8 +16,8 @@
 # **Time:** about a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** lesson 04 (levels and log-SNR), 05 (the perfect denoiser), 08 (Euler's method). Small networks are trained
-# on points in the plane; nothing is downloaded, no papers read. Words in *slanted type* are in the
-# [glossary](glossary.md).
+# on points in the plane; nothing is downloaded, no papers read. Words in *slanted type* are explained where they come
+# up, and again in the [glossary](glossary.md).
 #
 # One model "predicts the noise", the next "predicts v", and Stable Diffusion 3 is "a flow". Three kinds of model? No:
 # three ways to ask **one** question. But the question you ask decides where the network's errors hurt.
@@ -74,7 +74,7 @@ show.figure(fig, "Seen, and wanted. Three of the four never change; v turns from
 #
 # $$x = \alpha\, x_0 + \sigma\, \epsilon, \qquad o = p\, x_0 + q\, \epsilon$$
 #
-# | target | $p$ | $q$ | | determinant $D = \alpha q - \sigma p$ |
+# | target | $p$ | $q$ | | $\det = \alpha q - \sigma p$ |
 # |---|---|---|---|---|
 # | eps | 0 | 1 | Ho et al. 2020, [arXiv 2006.11239](https://arxiv.org/abs/2006.11239), eq. 14 | $\alpha$ |
 # | x0 | 1 | 0 | the clean picture itself | $-\sigma$ |
@@ -84,12 +84,12 @@ show.figure(fig, "Seen, and wanted. Three of the four never change; v turns from
 # Two equations with two unknowns, as at school. To lose $\epsilon$, take $q$ times the first minus $\sigma$ times the
 # second; to lose $x_0$, take $\alpha$ times the second minus $p$ times the first:
 #
-# $$q\, x - \sigma\, o = (\alpha q - \sigma p)\, x_0 \;\Rightarrow\; x_0 = \frac{q\, x - \sigma\, o}{D}, \qquad
-# \alpha\, o - p\, x = (\alpha q - \sigma p)\, \epsilon \;\Rightarrow\; \epsilon = \frac{\alpha\, o - p\, x}{D} .$$
+# $$q\, x - \sigma\, o = (\alpha q - \sigma p)\, x_0 \;\Rightarrow\; x_0 = \frac{q\, x - \sigma\, o}{\det}, \qquad
+# \alpha\, o - p\, x = (\alpha q - \sigma p)\, \epsilon \;\Rightarrow\; \epsilon = \frac{\alpha\, o - p\, x}{\det} .$$
 #
-# That is all of it. All four rules are these two lines, and **the determinant says where a target fails**: eps where
-# $\alpha = 0$, x0 where $\sigma = 0$, and v and flow nowhere. Write it, prove that it is the library's, and import it
-# ever after.
+# That is all of it. All four rules are these two lines, what lesson 07 said of $v$ among them, and the *determinant*
+# $\det$ **says where a target fails**: eps where $\alpha = 0$, x0 where $\sigma = 0$, and v and flow nowhere. Write it,
+# prove that it is the library's, and import it ever after.
 
 # %%
 def column(value, x):
@@ -159,7 +159,7 @@ check.exercise("09.convert", convert)
 # No network is entirely right. Say its answer is wrong by $\delta$: it gives $o + \delta$. Put that into the two lines
 # above, and subtract:
 #
-# $$\Delta x_0 = -\frac{\sigma}{D}\, \delta, \qquad \Delta \epsilon = \frac{\alpha}{D}\, \delta .$$
+# $$\Delta x_0 = -\frac{\sigma}{\det}\, \delta, \qquad \Delta \epsilon = \frac{\alpha}{\det}\, \delta .$$
 #
 # | an error of 1 in | eps | x0 | v (rows with $\alpha^2 + \sigma^2 = 1$) | flow |
 # |---|---|---|---|---|
@@ -241,9 +241,9 @@ slowest = widgets.drive(box, limit=0.15)
 # ## One loss, many weights
 #
 # Square the error and you have the loss. So the last section says, in other words: **at one level all four losses are
-# the same loss, times a weight.** From $\Delta x_0 = -\frac{\sigma}{D} \delta$ follows $\|\delta\|^2 =
-# \frac{D^2}{\sigma^2} \|\Delta x_0\|^2$. Write $\mathrm{SNR} = \alpha^2 / \sigma^2$, and on rows with $\alpha^2 +
-# \sigma^2 = 1$ it is
+# the same loss, times a weight.** From $\Delta x_0 = -\frac{\sigma}{\det} \delta$ follows
+# $\|\delta\|^2 = \frac{\det^2}{\sigma^2} \|\Delta x_0\|^2$. Write $\mathrm{SNR} = \alpha^2 / \sigma^2$, and on rows
+# with $\alpha^2 + \sigma^2 = 1$ it is
 #
 # $$\begin{aligned}
 # \|\text{error of eps}\|^2 &= \mathrm{SNR} \cdot \|\Delta x_0\|^2, \\
@@ -406,6 +406,7 @@ history = show.track(in_turn([training(net, *key) for key, net in nets.items()])
 rows = levels.pick(cosine, 50, "trailing")
 draws, scores = {}, {}
 for kind in KINDS:
+    # frame="vp": all were trained on rows with alpha^2 + sigma^2 = 1 (flow is taken for alpha + sigma = 1 if not told)
     trials = {kind: [denoise.denoiser(nets[kind, seed], kind, frame="vp") for seed in SEEDS]}
     if kind == "eps":
         trials["eps, cut"] = [denoise.clamped(model, -2, 2) for model in trials["eps"]]
@@ -542,7 +543,7 @@ check.exercise("09.one_step", euler)
 # %% [markdown]
 # ## Reflow: ask again, with better pairs
 #
-# The paths of the middle picture do not cross (two solutions of one differential equation cannot meet). They lead from
+# The paths of the middle picture do not cross (lesson 05: two that met would have to go on together). They lead from
 # each noise to *one* point of data. Liu et al. 2023 turn that into an idea: **take the two ends of each path as a new
 # pair, and train again on the straight lines between them.** Nobody is joined to a stranger any more; the new lines
 # hardly cross, so their mean is hardly a mean, and the paths come out nearly straight.
@@ -791,8 +792,8 @@ for name, rule in BROKEN.items():
 #
 # ## Quiz
 #
-# <details><summary>1. A colleague turns zero terminal SNR on for a network that predicts eps, and gets nan in the first
-# step. Which of the other three targets would have worked, and would retraining eps help?</summary>
+# <details><summary>1. A colleague turns zero terminal SNR (lesson 04) on for a network that predicts eps, and gets
+# nan in the first step. Which of the other three targets would have worked, and would retraining eps help?</summary>
 #
 # All three: the determinant of eps is alpha, which is 0 in that row; those of x0, v and flow are -sigma, 1 and alpha +
 # sigma. Retraining eps does not help. In pure noise "the noise is what you see" is the perfect answer, and it says

@@ -1,3 +1,8 @@
+# %% [markdown] tags=["solution"]
+# # 10 · Classes and classifier-free guidance: solutions
+#
+# One answer to each exercise, and why it is so. There are others; the check takes them too.
+
 # %% [markdown]
 # # 10 · Classes and classifier-free guidance
 #
@@ -7,10 +12,10 @@
 # - measure what a scale costs: obedience goes up, variety goes down, and one day the picture breaks;
 # - guide at some levels only, away from a class, or by the slope of a classifier.
 #
-# **Time:** about a minute and a half of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+# **Time:** a little over a minute of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
-# **Needs:** the score of lesson 05 and the loop of lesson 07. Nothing is downloaded. Words are explained in the
-# [glossary](glossary.md).
+# **Needs:** lesson 05 (the score), lesson 07 (the loop of training), and Bayes' rule. Nothing is downloaded. Words in
+# *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # A model that draws *something* is a curiosity. A model that draws what you ask for is a tool. Between the two lies
 # one line of code, and that line has confused more people than any other in this field.
@@ -307,8 +312,9 @@ show.figure(fig, "Scale 6 at all levels, at the noisy ones alone, and in the mid
 # middle of everything to the middle of our class; pushed along it six times too far, all walks start on one side, and
 # the mode on the other is lost before anything can be seen. In the middle, where it is decided which picture it
 # becomes, guidance helps. Kynkäänniemi et al. 2024 ([arXiv 2404.07724](https://arxiv.org/abs/2404.07724)) found just
-# this on ImageNet: harmful in much noise, nearly useless in little, and a better FID when it is confined to the
-# middle. And outside of it *one call of the network is saved at each step*.
+# this on ImageNet: harmful in much noise, nearly useless in little, and when it is confined to the middle the pictures
+# come closer to real ones (by the FID, the usual distance between crowds of pictures). And outside of it *one call of
+# the network is saved at each step*.
 
 # %% [markdown] tags=["exercise"]
 # ### 10.interval: guide at some levels only
@@ -340,16 +346,16 @@ check.exercise("10.interval", only_between)
 # %% [markdown]
 # ## One network, two answers
 #
-# Whence come the two denoisers when there are no formulas? Two networks would do. Better: **one network that is
+# Where do the two denoisers come from when there are no formulas? Two networks would do. Better: **one network that is
 # sometimes not told.** In training, the label of a picture is replaced now and then by a label that means "nothing
 # said", the *null*. Ho & Salimans call the rate $p_\text{uncond}$ (their algorithm 1); a tenth or a fifth is usual.
 # When the null is given the best the network can do is to guess over all classes, and that is the unconditional
 # answer.
 #
-# Ten digits and the null make eleven labels. Each is *one learned token*, a vector of 32 numbers that takes the place
-# of the prompt: the same U-Net as everywhere, with a context of one token. (Attention to one token is no choice at
-# all: its weight is always 1, so the token is simply added everywhere. It becomes interesting with many tokens, in
-# lesson 11.)
+# Ten digits and the null make eleven labels. Each is one learned token, a *class token*: a vector of 32 numbers that
+# takes the place of the prompt: the same U-Net as everywhere, with a context of one token. (Attention to one token is
+# no choice at all: its weight is always 1, so the token is simply added everywhere. It becomes interesting with many
+# tokens, in lesson 11.)
 
 # %% [markdown] tags=["exercise"]
 # ### 10.dropout: sometimes say nothing
@@ -383,7 +389,7 @@ check.exercise("10.dropout", drop)
 NULL = 10
 pictures, digit = data.digits()
 listed = torch.cat([digit] * 6 + [torch.full_like(digit, NULL)])
-table = levels.cosine()
+schedule = levels.cosine()
 CONFIG = UNetConfig(in_channels=1, out_channels=1, block_out_channels=(16, 32), layers_per_block=1,
                     transformer_layers=(0, 1), mid_layers=0, heads=(1, 2), context_dim=32, norm_num_groups=8)  # fmt: skip
 
@@ -406,7 +412,7 @@ ema = train.EMA(network)
 
 def loss(step, generator):
     i = torch.randint(len(listed), (64,), generator=generator)
-    return train.diffusion_loss(network, pictures[i % len(digit)], table, "v", generator, label=listed[i]).mean()
+    return train.diffusion_loss(network, pictures[i % len(digit)], schedule, "v", generator, label=listed[i]).mean()
 
 
 history = show.track(train.fit(network, loss, steps=STEPS, lr=3e-3, ema=ema), "digits")
@@ -416,7 +422,7 @@ print(f"{sum(p.numel() for p in network.parameters()):,} weights, {len(history.s
 # And now the two answers, from one network: the same $x$, once with the label, once with the null.
 
 # %%
-WALK = levels.pick(table, 14, "trailing")
+WALK = levels.pick(schedule, 14, "trailing")
 
 
 def told(label):
@@ -514,8 +520,8 @@ show.figure(fig, "Digits: obedience, variety and contrast against the scale. Das
 #
 # Now the same with words: the shipped model, and the oracle as a judge. For obedience it gets prompts with two
 # objects and everything about them; right is a picture of which *all* is right. For variety it gets "a circle", and
-# we count the colours that it chooses when nobody tells it: $e^H$, where $H = -\sum p \log p$ is the entropy of the
-# colours read; 8 would be all equally often, 1 always the same.
+# we count the colours that it chooses when nobody tells it: $e^H$, the soft count of lesson 05, where
+# $H = -\sum p \log p$ is the entropy of the colours read; 8 would be all equally often, 1 always the same.
 
 # %%
 WORDS = (0.0, 1.0, 2.0, 4.0, 7.0, 10.0)
@@ -532,6 +538,7 @@ def colours(reading):
 
 
 def worded_at(scale):
+    # of all states of the walk a deque of length 1 keeps the last one
     two, circles = (deque(tasks.states(pipe, text, None, 10, scale, "dpmpp_2m", start), 1).pop()
                     for text in (said, "a circle"))  # fmt: skip
     with torch.no_grad():
@@ -548,14 +555,14 @@ show.figure(fig, "The model with words. Dashed: all eight colours equally often;
 
 # %% [markdown]
 # This model was trained for long, and the world is simple: with scale 1 it is already right in most pictures, and
-# what is left to gain lies within the intervals. What there is to lose is plain: "a circle" had nearly all colours at
+# what is left to gain lies within the intervals. What there is to lose is plain: "a circle" had most of the colours at
 # scale 1, and has a few favourites at 4. **A good model needs less guidance**; large text models use 5 to 8 because,
 # on their data, they are bad at listening. From 7 on the pictures fall apart: the latents have left the region in which
 # the decoder knows its way.
 #
-# ## Try it
+# ## Play: one class, ten noises
 #
-# One class, ten noises. Move the scale; then confine it to an interval of levels; then choose a class to move away
+# Move the scale; then confine it to an interval of levels; then choose a class to move away
 # from.
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
@@ -598,7 +605,8 @@ slowest = widgets.drive(box, limit=1.0)
 # %%
 BENCH = {"plain, scale 1": {"scale": 1.0}, "scale 8": {"scale": 8.0}, "scale 8, rescale 0.7": {"scale": 8.0, "rescale": 0.7},
          "scale 8, sigma 0.3 to 0.8": {"scale": 8.0, "low": 0.3, "high": 0.8}}  # fmt: skip
-show.track(working([lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]), "repairs", measure="share right")
+jobs = [lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]
+show.track(working(jobs), "repairs", measure="share right")
 print(f"{'':28}{'right':>12}{'variety':>12}{'contrast':>10}")
 for name in BENCH:
     (share, low, high), spread, ends = swept[name]
@@ -611,7 +619,7 @@ fig = show.strip([plain, away], ["a 4", "a 4, and not a 9"])
 show.figure(fig, "The same noises, scale 2: away from nothing in particular, and away from the nines.")
 
 x = torch.randn(6, 1, 8, 8, generator=seeded(7))
-level = table.rows()[500]
+level = schedule.rows()[500]
 asked, nothing = told(fours[:6]), told(torch.full((6,), NULL))
 with torch.no_grad():
     out = denoise.to_output(denoise.guided(asked, nothing, 8.0, 1.0, "v")(x, level), x, level, "v")
@@ -675,7 +683,7 @@ def read(x, sigma):
 
 def reading_loss(step, generator):
     i = torch.randint(len(digit), (128,), generator=generator)
-    level = table.at(torch.randint(len(table), (128,), generator=generator))
+    level = schedule.at(torch.randint(len(schedule), (128,), generator=generator))
     eps = torch.randn(128, 1, 8, 8, generator=generator)
     x = level.alpha[:, None, None, None] * pictures[i] + level.sigma[:, None, None, None] * eps
     return F.cross_entropy(read(x, level.sigma), digit[i])
@@ -683,7 +691,7 @@ def reading_loss(step, generator):
 
 show.track(train.fit(reader, reading_loss, steps=1500, lr=3e-3), "a reader of noisy digits")
 for t in (100, 400, 700):
-    level = table.rows()[t]
+    level = schedule.rows()[t]
     x = level.alpha * test_pictures + level.sigma * torch.randn(test_pictures.shape, generator=seeded(8))
     hits = (read(x, level.sigma).argmax(1) == test_digit).float().mean()
     print(f"sigma = {level.sigma:.2f}: it reads {hits:.0%} of held-out digits")
@@ -788,9 +796,8 @@ print(f"broken: {test(broken)}\nmended: {test(denoise.guided)}")
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): guidance, classifier-free guidance, classifier guidance, null
-# label, label dropout, guidance interval, rescale, negative prompt. **Next:** lesson 11 puts sentences where the ten
-# digits stood, and steers by the similarity of picture and text; lesson 13 judges variety with more care than a mean
-# distance.
+# label, label dropout, class token, guidance interval, rescale, negative prompt. **Next:** lesson 11 puts sentences
+# where the ten digits stood, and steers by the similarity of picture and text.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")

@@ -200,7 +200,8 @@ EXERCISES = (
     Exercise("09.convert", (
         "Write down p and q for each kind: out = p * x0 + q * eps. With x = alpha * x0 + sigma * eps these are two "
         "equations for two unknowns.",
-        "With D = alpha * q - sigma * p it is x0 = (q * x - sigma * out) / D and eps = (alpha * out - p * x) / D.",
+        "With det = alpha * q - sigma * p it is x0 = (q * x - sigma * out) / det and eps = (alpha * out - p * x) / "
+        "det.",
         'kinds = {"eps": (0, 1), "x0": (1, 0), "v": (-sigma, alpha), "flow": (-1, 1)}. Take p, q of `have` to find x0 '
         "and eps, then p, q of `want`, and return p * x0 + q * eps.",
     ), (walks_all_pairs, holds_at_the_ends, goes_there_and_back)),
