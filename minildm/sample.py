@@ -142,6 +142,20 @@ ADAMS_BASHFORTH = {
 }
 
 
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """From noises a towards noises b (n, ...) by the share t of 0..1 of the angle between them, one angle for each.
+
+    Shoemake 1985 (doi 10.1145/325165.325242). Stays on the shell where draws in many dimensions lie, which a straight
+    line leaves; that line is taken where a and b point the same way, or opposite ways.
+    """
+    cosine = torch.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)  #                       (n,)
+    angle = cosine.arccos().view(-1, *[1] * (a.ndim - 1))
+    sine = angle.sin()
+    flat = sine < 1e-6
+    arc = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / sine.masked_fill(flat, 1)
+    return torch.where(flat, (1 - t) * a + t * b, arc)
+
+
 def _eps(x: Tensor, x0: Tensor, level: Level) -> Tensor:
     return (x - level.alpha * x0) / level.sigma
 

@@ -6,7 +6,7 @@ not it was interrupted, and there is no random state to save.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -185,6 +185,14 @@ def fit(
             last_save = spent
         yield Progress(step, fraction(), spent, value.item(), rate)
     model.eval()
+
+
+def each(jobs: Sequence[Callable[[], float]]) -> Iterator[Progress]:
+    """Do the jobs one after the other, each giving a number to show, and yield a `Progress` after each."""
+    started = time.perf_counter()
+    for done, job in enumerate(jobs, 1):
+        value = job()
+        yield Progress(done, done / len(jobs), time.perf_counter() - started, value, 0.0)
 
 
 def _save(path, model, optimizer, ema, step, spent, run):

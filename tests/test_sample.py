@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from minildm import levels
 from minildm.denoise import denoiser
 from minildm.levels import Level, pick, rescaled
-from minildm.sample import SAMPLERS, ddim, ddpm, dpmpp_2m, euler, heun
+from minildm.sample import SAMPLERS, ddim, ddpm, dpmpp_2m, euler, heun, slerp
 
 MEAN, SPREAD = 0.7, 0.4
 SCHEDULES = {
@@ -258,3 +258,20 @@ def test_state_stays_float32_on_every_device(name, prediction, device, dtype):
     for state in states:
         assert state.dtype == torch.float32 and state.device.type == device
         assert device == "meta" or state.isfinite().all()
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_slerp_turns_each_noise_by_its_own_angle(t):
+    """In the plane of complex numbers a turn is a product: there the answer is known."""
+    start, turn, length = torch.tensor([0.4, 2.0, -1.0, 0.3]), torch.tensor([1.5, 0.01, -3.0, 0.0]), 2.5
+    a, b, want = (torch.polar(torch.full((4,), length), start + share * turn) for share in (0.0, 1.0, t))
+    a, b, want = (torch.view_as_real(z.to(torch.complex128)) for z in (a, b, want))
+    torch.testing.assert_close(slerp(a, b, t), want, atol=1e-5, rtol=0)
+    wide = [x.view(4, 2, 1, 1).repeat(1, 3, 2, 2) for x in (a, b, want)]
+    torch.testing.assert_close(slerp(*wide[:2], t), wide[2], atol=1e-5, rtol=0)
+
+
+def test_slerp_of_opposite_noises_does_not_fly_off():
+    a = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert slerp(a, -a, 0.4).norm() <= a.norm()
+    torch.testing.assert_close(slerp(a, a, 0.4), a)

@@ -15,7 +15,7 @@ from torch import nn
 from minildm import levels, recipes, runs, scenes, weights
 from minildm.denoise import PREDICTIONS, to_output
 from minildm.files import UserError
-from minildm.train import EMA, diffusion_loss, fit, learning_rate, vae_loss
+from minildm.train import EMA, diffusion_loss, each, fit, learning_rate, vae_loss
 from minildm.vae import VAE, FlatVAE, kl_divergence
 
 
@@ -190,6 +190,13 @@ def test_a_killed_process_resumes_to_the_same_weights(tmp_path):
     parts, seen = a_run(steps=60, path=path)
     assert 15 < seen[0].step < 60
     assert all(torch.equal(x, y) for x, y in zip(whole, parts, strict=True))
+
+
+def test_each_does_every_job_once_and_reports_after_each():
+    done = []
+    jobs = [lambda i=i: done.append(i) or i * 0.5 for i in range(4)]
+    reports = [(now.step, now.fraction, now.loss, len(done)) for now in each(jobs)]
+    assert reports == [(1, 0.25, 0.0, 1), (2, 0.5, 0.5, 2), (3, 0.75, 1.0, 3), (4, 1.0, 1.5, 4)]
 
 
 def test_seconds_are_kept():

@@ -34,7 +34,7 @@ from matplotlib import pyplot as plt
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from minildm import oracle, scenes, show, train, vae, weights
+from minildm import oracle, sample, scenes, show, train, vae, weights
 from minildm.course import check, widgets
 from minildm.data import digits
 
@@ -315,6 +315,7 @@ for t in (0.25, 0.5):
     check.agree(f"t = {t}: length on the way, and 1", p.norm(), 1.0, within=1e-9)
     check.agree(f"t = {t}: angle done, and t times the whole", torch.arccos(a @ p), t * torch.arccos(a @ b), 1e-7)
     check.agree(f"t = {t}: the way back from the other end", slerp(b, a, 1 - t), p, within=1e-9)
+    check.agree(f"t = {t}: the library's, which takes many at once", sample.slerp(a[None], b[None], t)[0], p, within=1e-9)
 
 # %% [markdown]
 # **When to use which?** Slerp is for points that *are* draws from $\mathcal N(0, 1)$ in many dimensions: the noise that
@@ -363,14 +364,6 @@ world = scenes.draw(N, seed=31, objects=1)
 world_pictures = scenes.render(world)
 
 
-def working(jobs):
-    """Do the jobs one by one, with a report after each for the progress bar."""
-    start = time.perf_counter()
-    for i, job in enumerate(jobs):
-        value = job()
-        yield train.Progress(i + 1, (i + 1) / len(jobs), time.perf_counter() - start, value, 0.0)
-
-
 found = []
 
 
@@ -380,7 +373,7 @@ def encode_some(some):
 
 
 jobs = [lambda some=some: encode_some(some) for some in world_pictures.split(100)]
-show.track(working(jobs), "encoding", measure="spread")
+show.track(train.each(jobs), "encoding", measure="spread")
 latents = torch.cat(found)  #                                                              (1800, 4, 8, 8)
 flat = latents.flatten(1)
 lengths = flat.norm(dim=1)
@@ -487,7 +480,7 @@ def embed(perplexity):
     return float(tsne.kl_divergence_)
 
 
-show.track(working([lambda p=p: embed(p) for p in (5, 30, 100)]), "t-SNE", measure="KL")
+show.track(train.each([lambda p=p: embed(p) for p in (5, 30, 100)]), "t-SNE", measure="KL")
 show.figure(six_maps(maps[30], some, "t-SNE"),
             "t-SNE of the same 500 points, perplexity 30. It was told nothing of these colours.")  # fmt: skip
 
@@ -743,7 +736,7 @@ def score(name, k):
 
 
 jobs = [lambda name=name, k=k: score(name, k) for name in ARROWS for k in KS]
-show.track(working(jobs), "arrows", measure="share flipped")
+show.track(train.each(jobs), "arrows", measure="share flipped")
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.6), sharey=True)
 for ax, which, title in ((axes[0], 0, "flipped: read by the oracle"), (axes[1], 1, "nearest colour, readable or not")):
     for name, curve in curves.items():
@@ -781,7 +774,7 @@ def shifted(pixels):
     return there[name][-1]
 
 
-show.track(working([lambda pixels=pixels: shifted(pixels) for pixels in shifts]), "moving", measure="share flipped")
+show.track(train.each([lambda pixels=pixels: shifted(pixels) for pixels in shifts]), "moving", measure="share flipped")
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 3.3), width_ratios=(1.5, 1))
 for name, line in there.items():
     axes[0].plot(shifts, line, "o-", label=name)

@@ -752,24 +752,20 @@ for steps in (6, 12, 24):
 # one noise to the other along it. There we could only look at the noises. Here are the pictures.
 
 # %%
-def slerp(a, b, u):
-    theta = torch.arccos((a * b).sum() / (a.norm() * b.norm()))
-    return (torch.sin((1 - u) * theta) * a + torch.sin(u * theta) * b) / torch.sin(theta)
-
-
-a, b = torch.randn(2, *pipe.latent_shape(), generator=seeded(31))
-between = torch.linspace(0, 1, 7)
-paths = {"along the shell": [slerp(a, b, u) for u in between], "straight": [(1 - u) * a + u * b for u in between]}
+a, b = torch.randn(2, 1, *pipe.latent_shape(), generator=seeded(31))
+between = [i / 6 for i in range(7)]
+paths = {"along the shell": [sample.slerp(a, b, u) for u in between],
+         "straight": [(1 - u) * a + u * b for u in between]}  # fmt: skip
 lines = []
 one = tasks.prompted(pipe, ["a large green triangle"] * 7, None, 3.0)
 for name, path in paths.items():
-    x = pictures(drawn("ddim", one, torch.stack(path), even_rows("ddim", 12)))
+    x = pictures(drawn("ddim", one, torch.cat(path), even_rows("ddim", 12)))
     lines.append(x)
     reading = oracle.read(x)
     single = int((reading.readable & (reading.scenes.count == 1)).sum())
     print(f"{name:15} lengths {[round(p.norm().item(), 1) for p in path]}: one object in {single} of 7")
-check.agree("slerp keeps the length of unit noises", slerp(a / a.norm(), b / b.norm(), 0.3).norm(), torch.tensor(1.0))
-fig = show.strip(lines, [*paths], columns=[f"{u:.2f}" for u in between.tolist()])
+check.agree("slerp keeps the length of unit noises", sample.slerp(a / a.norm(), b / b.norm(), 0.3).norm(), 1.0)
+fig = show.strip(lines, [*paths], columns=[f"{u:.2f}" for u in between])
 show.figure(fig, "“A large green triangle”, from one noise to another: along the shell, and straight through.")
 
 # %% [markdown]

@@ -49,14 +49,6 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def working(jobs):
-    """Do each job of a list, under the progress bar of `show.track`; a job gives a number to show."""
-    start = time.perf_counter()
-    for i, job in enumerate(jobs):
-        value = job()
-        yield train.Progress(i + 1, (i + 1) / len(jobs), time.perf_counter() - start, value, 0.0)
-
-
 # %% [markdown]
 # ## The picture first
 #
@@ -74,7 +66,7 @@ def draw_row(scale):
     return scale
 
 
-show.track(working([lambda s=s: draw_row(s) for s in SCALES]), "four rows", measure="scale")
+show.track(train.each([lambda s=s: draw_row(s) for s in SCALES]), "four rows", measure="scale")
 fig = show.strip(rows, [f"scale {scale:g}" for scale in SCALES])
 show.figure(fig, '"A circle" at four guidance scales. 0 does not listen, 1 listens, and beyond it something is traded.')
 
@@ -487,7 +479,7 @@ def judged(key, **how):
 
 
 SWEEP = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
-show.track(working([lambda s=s: judged(s, scale=s) for s in SWEEP]), "eight scales", measure="share right")
+show.track(train.each([lambda s=s: judged(s, scale=s) for s in SWEEP]), "eight scales", measure="share right")
 real = torch.stack([torch.pdist(pictures[digit == k].flatten(1)).mean() for k in range(10)]).mean().item()
 
 
@@ -548,7 +540,7 @@ def worded_at(scale):
     return share[0]
 
 
-show.track(working([lambda s=s: worded_at(s) for s in WORDS]), "six scales, 48 pictures each", measure="share right")
+show.track(train.each([lambda s=s: worded_at(s) for s in WORDS]), "six scales, 48 pictures each", measure="share right")
 fig = sweep_figure(WORDS, *zip(*(worded[s] for s in WORDS), strict=True), (None, 8.0, 1.0),
                    ("all right, with 95% intervals", "colours of “a circle”", "spread of the latents"))  # fmt: skip
 show.figure(fig, "The model with words. Dashed: all eight colours equally often; the spread of the data's latents.")
@@ -606,7 +598,7 @@ slowest = widgets.drive(box, limit=1.0)
 BENCH = {"plain, scale 1": {"scale": 1.0}, "scale 8": {"scale": 8.0}, "scale 8, rescale 0.7": {"scale": 8.0, "rescale": 0.7},
          "scale 8, sigma 0.3 to 0.8": {"scale": 8.0, "low": 0.3, "high": 0.8}}  # fmt: skip
 jobs = [lambda n=n, how=how: judged(n, **how) for n, how in BENCH.items()]
-show.track(working(jobs), "repairs", measure="share right")
+show.track(train.each(jobs), "repairs", measure="share right")
 print(f"{'':28}{'right':>12}{'variety':>12}{'contrast':>10}")
 for name in BENCH:
     (share, low, high), spread, ends = swept[name]

@@ -30,7 +30,7 @@ import torch
 from matplotlib import pyplot as plt
 
 import minildm
-from minildm import denoise, levels, original, scenes, show, tasks, weights
+from minildm import denoise, levels, original, sample, scenes, show, tasks, weights
 from minildm.course import widgets
 from minildm.unet import UNet, UNetConfig
 from minildm.vae import VAE
@@ -247,17 +247,12 @@ show.figure(
 # the noise would be too quiet by a factor of 0.7.
 
 # %%
-def towards(a, b, share):
-    """From noise a towards noise b, along the sphere."""
-    angle = torch.arccos((a * b).sum() / (a.norm() * b.norm()))
-    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
-
-
 shares = (0, 0.15, 0.3, 0.5, 0.75, 1)
 other = torch.randn(noise.shape, generator=torch.Generator().manual_seed(7))
-between = torch.cat([towards(noise, other, share) for share in shares])
+between = torch.cat([sample.slerp(noise, other, share) for share in shares])
 straight = 0.5 * (noise + other)
-print(f"standard deviation half-way: on the sphere {towards(noise, other, 0.5).std():.2f}, straight {straight.std():.2f}")
+around = sample.slerp(noise, other, 0.5)
+print(f"standard deviation half-way: on the sphere {around.std():.2f}, straight {straight.std():.2f}")
 drawn = torch.cat([tasks.text2img(pipe, PROMPT, None, 20, SCALE, noise=z[None]).cpu().float() for z in between])
 show.figure(
     show.grid(drawn, len(shares), [f"{share:.0%}" for share in shares]),
