@@ -170,9 +170,9 @@ def towers(g: torch.Generator) -> list[tuple]:
     """For `contrastive_loss`: unit vectors of pictures and texts, a scale; then with texts that are false of each."""
     found = []
     for dtype in DTYPES:
-        for b, d, scale in ((1, 4, 1.0), (4, 4, 14.3), (8, 3, 100.0)):
-            unit = (F.normalize(torch.randn(*size, dtype=dtype, generator=g), dim=-1) for size in ((b, d), (b, d), (b, 2, d)))
-            pictures, texts, false = unit
+        for b, d, scale in ((1, 4, 1.0), (4, 4, 14.3), (8, 3, 30.0)):
+            drawn = (torch.randn(*size, dtype=dtype, generator=g) for size in ((b, d), (b, d), (b, 2, d)))
+            pictures, texts, false = (F.normalize(vectors, dim=-1) for vectors in drawn)
             found += [(pictures, texts, scale), (pictures, texts, scale, {"negatives": false})]
     return found
 

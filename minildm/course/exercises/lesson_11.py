@@ -141,12 +141,12 @@ ROWS_ONLY = (
     "Half of it is missing: pictures look for their captions along the rows. Captions also look for their pictures, "
     "along the columns (`logits.T`), and the loss is the mean of both."
 )
-COLUMNS_ONLY = "Captions look for their pictures here, and nobody asks the other way. The loss is the mean of both ways."
+COLUMNS_ONLY = "Captions look for their pictures here, and nobody asks the other way. The loss is the mean of both."
 SUMMED = "A mean, not a sum: over the pictures, and over the two ways. All alike has to give log N."
 SOFT = "`cross_entropy` does the log-softmax itself: give it the logits, and not a softmax of them."
 SIGN = "A surprise is MINUS the log-probability: the loss is 0 at best and never below."
 NO_LOG = "The loss is the mean of minus the LOGARITHMS of the probabilities. 1 minus a probability is something else."
-LOSS_OTHER = "Test it by hand: all vectors alike, log N. Pictures and captions the same, all different, scale 100: near 0."
+LOSS_OTHER = "Test it by hand: all vectors alike, log N. Pictures and captions the same, a scale of 100: 0."
 
 
 def losses(p: Tensor, t: Tensor, log_scale: Tensor) -> list[tuple[Tensor, str]]:
@@ -217,12 +217,12 @@ def keeps_the_scale_below_100(fn: Callable) -> None:
 EXERCISES = (
     Exercise("11.tokenizer", (
         "Three parts: cut the words, look up the numbers, and bring the list to its length.",
-        "For one word: `pieces = [*word[:-1], word[-1] + \"_\"]`, then for each pair of `merges` walk through the pieces "
-        "and join two neighbours that are that pair.",
+        "For one word: `pieces = [*word[:-1], word[-1] + \"_\"]`, then for each pair of `merges` walk along the "
+        "pieces and join two neighbours that are that pair.",
         "At the end: `ids = ids[: length - 1]`, and `ids + [numbers[\"<end>\"]] * (length - len(ids))`.",
     ), (cuts_words, stays_in_its_length, comes_back)),
     Exercise("11.contrastive", (
-        "Four steps: lengths of 1, the matrix of all cosines times the scale, what each row costs, what each column costs.",
+        "Four steps: lengths of 1, all cosines times the scale, what each row costs, what each column costs.",
         "`logits = log_scale.exp().clamp(max=100) * pictures @ texts.T`; the right caption of picture i is number i.",
         "(F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2 with own = torch.arange(len(logits)).",
     ), (has_known_values, is_symmetric, keeps_the_scale_below_100)),
