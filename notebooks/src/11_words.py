@@ -811,8 +811,9 @@ if TRAIN:
 # happens?</summary>
 #
 # The new token gets a number above the end token's, so the sentence is read there, at a word in the middle, which has
-# not seen what follows. No error. It happened to all who added words to Stable Diffusion's text model ([transformers
-# #24650](https://github.com/huggingface/transformers/issues/24650)).
+# not seen what follows. No error. Found by people who taught a published CLIP new words ([transformers
+# #24650](https://github.com/huggingface/transformers/issues/24650)); late, since Stable Diffusion 1 uses the states of
+# all tokens and not that one.
 # </details>
 #
 # <details><summary>2. You train a CLIP with batches of 32,768 in place of 128. What changes for shapes, and what for

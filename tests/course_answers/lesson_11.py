@@ -210,6 +210,12 @@ def loss_one_minus(pictures, texts, log_scale):
     return 1 - (logits.softmax(0).diagonal().mean() + logits.softmax(1).diagonal().mean()) / 2
 
 
+def loss_no_others(pictures, texts, log_scale):
+    """What belongs together shall be alike: the cosine is the goal, and what keeps the others apart is forgotten."""
+    logits = log_scale.exp().clamp(max=100) * F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T
+    return -logits.diagonal().mean()
+
+
 # 11.zero_shot
 
 
@@ -259,6 +265,14 @@ def read_winner(logits, answers, k):
     """A reading is one answer, so the best one gets 1 and the others 0."""
     found = logits.softmax(1) @ F.one_hot(answers, k).to(logits)
     return F.one_hot(found.argmax(1), k).to(logits)
+
+
+def read_by_index(logits, answers, k):
+    """`found[:, answers] += share` reads like a sum over equal answers, and PyTorch writes each column once."""
+    share = logits.softmax(1)
+    found = torch.zeros(len(logits), k, dtype=logits.dtype)
+    found[:, answers] += share
+    return found
 
 
 # 11.cross_attention
@@ -450,6 +464,7 @@ WRONG = {
         (loss_clamped_log, "not its logarithm"),
         (loss_across, "runs over dim 1"),
         (loss_one_minus, "LOGARITHMS"),
+        (loss_no_others, "belongs together"),
     ],
     "11.zero_shot": [
         (read_wrong_axis, "Each PICTURE"),
@@ -459,6 +474,7 @@ WRONG = {
         (read_in_order, "need not stand in order"),
         (read_not_normed, "after the exponential"),
         (read_winner, "not which one wins"),
+        (read_by_index, "writes each column once"),
     ],
     "11.cross_attention": [
         (look_after, "Hide BEFORE"),

@@ -146,6 +146,8 @@ SUMMED = "A mean, not a sum: over the pictures, and over the two ways. All alike
 SOFT = "`cross_entropy` does the log-softmax itself: give it the logits, and not a softmax of them."
 SIGN = "A surprise is MINUS the log-probability: the loss is 0 at best and never below."
 NO_LOG = "The loss is the mean of minus the LOGARITHMS of the probabilities. 1 minus a probability is something else."
+NO_OTHERS = "Only what belongs together is asked to be near. Without all the others in it, all may be alike."
+KEPT = "Keep it a tensor: `.item()` and `float()` cut the gradient off."
 LOSS_OTHER = "Test it by hand: all vectors alike, log N. Pictures and captions the same, a scale of 100: 0."
 
 
@@ -168,13 +170,14 @@ def losses(p: Tensor, t: Tensor, log_scale: Tensor) -> list[tuple[Tensor, str]]:
         (2 * len(p) * from_logits(logits), SUMMED), (-from_logits(logits), SIGN),
         ((F.cross_entropy(logits.softmax(1), own) + F.cross_entropy(logits.T.softmax(1), own)) / 2, SOFT),
         ((F.cross_entropy(logits.softmax(1), own) + F.cross_entropy(logits.softmax(0).T, own)) / 2, SOFT),
-        (1 - share, NO_LOG), (-share, NO_LOG),
+        (1 - share, NO_LOG), (-share, NO_LOG), (-logits.diagonal().mean(), NO_OTHERS),
+        (-cosines.diagonal().mean(), NO_OTHERS), (1 - cosines.diagonal().mean(), NO_OTHERS),
     ]  # fmt: skip
 
 
 def one_number(got: object, call: str) -> Tensor:
     if not isinstance(got, Tensor):
-        raise Wrong(f"{call} gives {told(got)}; a tensor without axes is wanted, or no gradient could pass", "")
+        raise Wrong(f"{call} gives {told(got)}; a tensor without axes is wanted, or no gradient could pass", KEPT)
     if got.ndim:
         raise Wrong(f"{call} gives the shape {tuple(got.shape)}; one number is wanted", SUMMED)
     return got
@@ -211,7 +214,7 @@ def keeps_the_scale_below_100(fn: Callable) -> None:
     learned = torch.tensor(1.0, requires_grad=True)
     loss = fn(p, t, learned)
     if not loss.requires_grad:
-        raise Wrong("No gradient reaches log_scale", "Keep it a tensor: `.item()` and `float()` cut the gradient off.")
+        raise Wrong("No gradient reaches log_scale", KEPT)
 
 
 EXERCISES = (
