@@ -454,7 +454,7 @@ show.figure(fig, "Two CLIPs, one shown whole captions only, the other captions t
 # bring.**
 #
 # (Koishigarina et al. 2025, [arXiv 2502.03566](https://arxiv.org/abs/2502.03566), look closer: in each network by
-# itself they find that the order is known. It is lost where the two are compared.)
+# itself they find what belongs to which object. It is lost where the two are compared.)
 #
 # ## Station three: looked at
 #
@@ -631,9 +631,9 @@ slowest = widgets.drive(box, limit=1.0)
 #
 # ## Station four: exaggerate, and its rival
 #
-# Lesson 10 steered by the slope of a classifier. A CLIP *is* a classifier, of any sentences one likes. So before
-# guidance was free of classifiers, pictures were steered by CLIP (Nichol et al. 2021, GLIDE, [arXiv
-# 2112.10741](https://arxiv.org/abs/2112.10741), compare both). Take a model that is asked for nothing, `""` at scale
+# Lesson 10 steered by the slope of a classifier. A CLIP *is* a classifier, of any sentences one likes. So a picture can
+# be steered by a CLIP (Nichol et al. 2021, GLIDE, [arXiv 2112.10741](https://arxiv.org/abs/2112.10741), compare this
+# with classifier-free guidance; people preferred the latter). Take a model that is asked for nothing, `""` at scale
 # 1; take the sentence $y$ and others; and
 #
 # $$D_s(x) = D(x) + s\,\frac{\sigma^2}{\alpha}\, \nabla_x \log p(y \mid x), \qquad
