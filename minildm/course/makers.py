@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .. import denoise, exact, layers, levels, sample, train, unet, vae
+from .. import clip, denoise, exact, layers, levels, sample, train, unet, vae
 from ..levels import Level
 
 Maker = Callable[[torch.Generator], list[tuple]]
@@ -165,6 +166,17 @@ def tokens(g: torch.Generator) -> list[tuple]:
     return found
 
 
+def towers(g: torch.Generator) -> list[tuple]:
+    """For `contrastive_loss`: unit vectors of pictures and texts, a scale; then with texts that are false of each."""
+    found = []
+    for dtype in DTYPES:
+        for b, d, scale in ((1, 4, 1.0), (4, 4, 14.3), (8, 3, 30.0)):
+            drawn = (torch.randn(*size, dtype=dtype, generator=g) for size in ((b, d), (b, d), (b, 2, d)))
+            pictures, texts, false = (F.normalize(vectors, dim=-1) for vectors in drawn)
+            found += [(pictures, texts, scale), (pictures, texts, scale, {"negatives": false})]
+    return found
+
+
 def unets(g: torch.Generator) -> list[tuple]:
     """For `UNet`, in float64 (so deep a network rounds by more than is allowed): with and without a prompt, both ways
     into a transformer, several blocks, and a size that cannot be halved twice."""
@@ -182,6 +194,7 @@ def unets(g: torch.Generator) -> list[tuple]:
 
 
 MAKERS: dict[Callable, Maker] = {
+    clip.contrastive_loss: towers,
     levels.linear: lengths_and_betas,
     levels.scaled_linear: lengths_and_betas,
     levels.cosine: lengths,
