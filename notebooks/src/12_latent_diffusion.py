@@ -3,7 +3,7 @@
 #
 # **After this lesson you can**
 # - train an autoencoder, and a diffusion model in its latents;
-# - say what compression buys, what it loses, and why photographs need a critic where flat shapes do not;
+# - say what compression buys and loses, and why photographs need a critic where flat shapes do not;
 # - measure the scale factor, and find it lost or turned round;
 # - write the sampler of Stable Diffusion, with guidance, from memory.
 #
@@ -162,7 +162,7 @@ for name, model in (("yours", my_vae), ("shipped", pipe.vae)):
     right = oracle.matches(oracle.read(back), test_scenes)["all"]
     share, low, high = oracle.wilson(int(right.sum()), len(right))
     decibels = evaluate.psnr((back - test_pixels).square().mean().item())
-    print(f"{name:8} {decibels:5.1f} dB, all right after the round trip: {share:.3f} ({low:.3f} to {high:.3f})")
+    print(f"{name:8} {decibels:5.1f} dB, all right after it: {share:.3f} ({low:.3f} to {high:.3f})")
 show.figure(
     show.strip(
         [test, there_and_back(my_vae, test), there_and_back(pipe.vae, test)],
@@ -267,10 +267,9 @@ def networks():
     """What is to be trained: the end of a decoder, and a critic that sees patches of 12 x 12 pixels."""
     torch.manual_seed(0)
     soft, leaky = nn.SiLU(), nn.LeakyReLU(0.2)
-    first, middle, last = nn.Conv2d(33, 16, 3, padding=1), nn.Conv2d(16, 16, 5, padding=2), nn.Conv2d(16, 3, 3, padding=1)
-    decoder = nn.Sequential(first, soft, middle, soft, last)
-    first, middle, last = nn.Conv2d(3, 16, 5, padding=2), nn.Conv2d(16, 32, 4, 2, 1), nn.Conv2d(32, 1, 3, padding=1)
-    return decoder, nn.Sequential(first, leaky, middle, leaky, last)
+    a, b, c = nn.Conv2d(33, 16, 3, padding=1), nn.Conv2d(16, 16, 5, padding=2), nn.Conv2d(16, 3, 3, padding=1)
+    d, e, f = nn.Conv2d(3, 16, 5, padding=2), nn.Conv2d(16, 32, 4, 2, 1), nn.Conv2d(32, 1, 3, padding=1)
+    return nn.Sequential(a, soft, b, soft, c), nn.Sequential(d, leaky, e, leaky, f)
 
 
 def finish(decoder, i, generator):
@@ -339,7 +338,7 @@ show.figure(fig, "How much there is of coarse and of fine. Only the critic's dec
 #
 # So the two measures disagree, and both are right. PSNR asks *is this the picture?*, the critic *could this be one?*
 # For a model that draws new pictures the second question counts, since nobody will compare. For a medical scan it
-# would be the first one. And look at the objects: the colours have suffered a little. A critic is one more force, and
+# would be the first one. And look at the objects: they have suffered. A critic is one more force, and
 # badly weighed it wins; training that fell apart "once the discriminator kicks in" is a classic
 # ([taming-transformers #44](https://github.com/CompVis/taming-transformers/issues/44)).
 
@@ -513,12 +512,12 @@ for name, pictures in guesses.items():
     print(f"{name:32} readable: {share:.2f} ({low:.2f} to {high:.2f})")
 show.figure(
     show.strip([pictures[:7] for pictures in guesses.values()], list(guesses)),
-    "The same random numbers four times. The bell curve knows that backgrounds are even and things are round; it does not "
-    "know that there is either a star or a ring.",
+    "The same random numbers four times. The bell curve knows that a background is the same all over and that things "
+    "hang together; it does not know that there is either a star or a ring.",
 )
 
 # %% [markdown]
-# The third row is remarkable for a method that is two hundred years old, and still nothing in it is *something*. A
+# The third row is remarkable for something so old and plain, and still nothing in it is *something*. A
 # bell curve has one hill. Half a star and half a ring are, for it, the likeliest of all. What is missing is "either,
 # or", and that takes a network: learning those rules is the diffusion model's job.
 
