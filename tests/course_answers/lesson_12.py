@@ -77,6 +77,12 @@ def scale_by_channel(encode, batches):
     return 1 / torch.cat([encode(batch)[0] for batch in batches]).std((0, 2, 3))
 
 
+def scale_famous(encode, batches):
+    """0.18215 stands in every tutorial, so it is taken for a constant of nature (diffusers #437 asks what it is)."""
+    z = encode(batches[0])[0]
+    return z.new_tensor(0.18215)
+
+
 # 12.pair
 
 
@@ -143,6 +149,15 @@ def pair_no_clamp():
 def pair_clamps_latents():
     """Everything else in the notebook is in -1..1, so latents are made so, too."""
     return pair_with(into=lambda mean, logvar, f: (mean * f).clamp(-1, 1))
+
+
+def pair_scales_pictures_in():
+    """"Scale the input" is read as the pictures, as one scales pixels from bytes."""
+
+    def pair(encode, decode, factor):
+        return lambda x: encode(x * factor)[0], lambda z: decode(z / factor).clamp(-1, 1)
+
+    return pair
 
 
 def pair_clamps_before():
@@ -220,6 +235,11 @@ def imitate_roots_of_numbers():
 def imitate_not_centred():
     """E[z z^T] is remembered as the covariance, which it is for a mean of 0."""
     return imitate_with(lambda flat, eps: flat.mean(0) + eps @ torch.linalg.cholesky(flat.T @ flat / len(flat)).T)
+
+
+def imitate_correlations():
+    """torch.corrcoef stands beside torch.cov, and "how numbers go together" sounds like it."""
+    return imitate_with(lambda flat, eps: flat.mean(0) + eps @ torch.linalg.cholesky(torch.corrcoef(flat.T)).T)
 
 
 def imitate_draws_anew(z, eps):
@@ -303,6 +323,27 @@ def paint_first_noise():
     return paint_with(step=lambda z, z0, level, below, start: below.alpha * z0 + below.sigma * start)
 
 
+def paint_without_noise():
+    """z becomes the guess, which is cleaner after all, and the next level never knows."""
+    return paint_with(step=lambda z, z0, level, below, start: z0)
+
+
+def paint_no_alpha():
+    """Thread D: x0 and x_t exchanged, or their factor lost: noise = z - z0, as for a photograph with grain."""
+    return paint_with(step=lambda z, z0, level, below, start: below.alpha * z0 + below.sigma * (z - z0) / level.sigma)
+
+
+def paint_fresh_noise():
+    """DDPM throws dice at every step, and so every sampler is thought to."""
+    return paint_with(step=lambda z, z0, level, below, start: below.alpha * z0 + below.sigma * torch.randn_like(z))
+
+
+def paint_upwards(plain, wanted, decode, factor, z, rows, scale):
+    """t counts up in training, so the rows are turned round first."""
+    rows = [row._replace(sigma=max(row.sigma, 1e-3)) for row in rows[::-1]]
+    return paint_pairs(plain, wanted, decode, factor, z, rows, scale)
+
+
 def paint_one_jump(plain, wanted, decode, factor, z, rows, scale):
     """The denoiser gives z0, the clean latents, so why walk?"""
     guess = plain(z, rows[0]) + scale * (wanted(z, rows[0]) - plain(z, rows[0]))
@@ -336,25 +377,30 @@ WRONG = {
         (scale_each_batch_alike, "not equally long"), (scale_mean_of_stds, "no standard deviation"),
         (scale_first_batch, "the first batch alone"), (scale_not_inverted, "the standard deviation itself"),
         (scale_variance, "the root is missing"), (scale_uncentred, "Subtract the mean"),
-        (scale_of_draws, "These are draws"), (scale_by_channel, "One number for all channels"),
+        (scale_of_draws, "These are draws"), (scale_famous, "Every autoencoder has its own"),
+        (scale_by_channel, "One number for all channels"),
     ],
     "12.pair": [
         (pair_turned, "Both directions"), (pair_unscaled, "Nothing is scaled"), (pair_multiplies_twice, "has to undo"),
         (pair_scales_the_picture, "before the decoder"), (pair_unscaled_in, "the encoder's own latents"),
-        (pair_draws, "a draw from the encoder"), (pair_no_clamp, "may overshoot"),
+        (pair_draws, "a draw from the encoder"), (pair_scales_pictures_in, "comes OUT of the encoder"),
+        (pair_no_clamp, "may overshoot"),
         (pair_clamps_latents, "Latents are no picture"), (pair_clamps_before, "Clamp what the decoder gives"),
     ],
     "12.gaussian": [
         (imitate_independent, "drawn independently"), (imitate_channels, "One spread for each channel"),
         (imitate_one_mean, "a mean of its own"), (imitate_no_mean, "Add it"), (imitate_no_root, "a ROOT of the matrix"),
         (imitate_turned, "Your draws are rows"), (imitate_roots_of_numbers, "not the matrix of the roots"),
-        (imitate_not_centred, "the mean still in it"), (imitate_draws_anew, "nothing to draw here"),
+        (imitate_not_centred, "the mean still in it"), (imitate_correlations, "the spreads divided out"),
+        (imitate_draws_anew, "nothing to draw here"),
     ],
     "12.whole": [
         (paint_swapped, "The two are exchanged"), (paint_paper_scale, "one larger or smaller"),
         (paint_no_guidance, "The scale does nothing"), (paint_same_level, "at the NEXT level"),
         (paint_next_sigma, "where z IS"), (paint_first_noise, "the loop began with"),
-        (paint_one_jump, "The first guess was taken"), (paint_multiplies, "DIVIDED"),
+        (paint_one_jump, "The first guess was taken"), (paint_without_noise, "taken for the next z"),
+        (paint_no_alpha, "holds alpha * z0"), (paint_fresh_noise, "No dice"), (paint_upwards, "Start at the noisiest"),
+        (paint_multiplies, "DIVIDED"),
         (paint_forgets_the_factor, "works in scaled latents"), (paint_no_clamp, "may overshoot"),
     ],
 }  # fmt: skip

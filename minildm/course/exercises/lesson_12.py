@@ -1,6 +1,7 @@
 """Lesson 12, latents: the scale factor, and the way into them and back."""
 
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ PER_CHANNEL = (
     "One number for all channels is asked for. With one for each, what differed between channels is lost; that may "
     "train well (some models do it), but the decoder's side needs the same numbers."
 )
+LATENTS = "These are the scaled latents themselves. Return the factor alone: others will multiply by it."
+FAMOUS = "0.18215 is the factor of Stable Diffusion's autoencoder. Every autoencoder has its own: measure."
 
 
 def toy(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,8 +59,9 @@ def brings_the_spread_to_one(fn: Callable) -> None:
         z = torch.cat(parts)
         got = fn(toy, given)
         if isinstance(got, Tensor) and got.numel() > 1:
-            raise Wrong(f"{call} gives {told(got)}; one number is wanted", PER_CHANNEL)
-        if isinstance(got, bool) or not isinstance(got, int | float | Tensor):
+            hint = PER_CHANNEL if got.numel() == z.shape[1] else LATENTS if got.shape == z.shape else ""
+            raise Wrong(f"{call} gives {told(got)}; one number is wanted", hint)
+        if isinstance(got, bool) or not isinstance(got, Real | Tensor):
             raise Wrong(f"{call} gives {told(got)}; one number is wanted")
         got = torch.as_tensor(got).detach().double().reshape(())
         noise = torch.cat([m + (v / 2).exp() * torch.randn(m.shape, generator=seeded(5))
@@ -68,6 +72,7 @@ def brings_the_spread_to_one(fn: Callable) -> None:
             ((variances * sizes).sum().div(sizes.sum()).rsqrt(), BETWEEN), (1 / variances.sqrt().mean(), OF_STDS),
             ((1 / variances.sqrt()).mean(), OF_STDS), (variances.mean().rsqrt(), EQUALLY),
             (z.square().mean().rsqrt(), ABOUT_ZERO), (1 / z.var(), ROOTLESS),
+            (torch.tensor(0.18215), FAMOUS),
         ]  # fmt: skip
         want = 1 / z.std()
         if abs(got / want - 1) > 0.003:
@@ -98,6 +103,10 @@ DRAW = "This is a draw from the encoder's Gaussian. Take its mean, the first of 
 UNCUT = "The decoder may overshoot, and a picture is in -1..1: `.clamp(-1, 1)` what comes out of it."
 CUT_LATENTS = "Latents are no picture: most of them may lie outside of -1..1. Only the decoded picture is clamped."
 CUT_INPUT = "Clamp what the decoder gives, not what it is given: latents go beyond -1..1, and have to."
+OF_PICTURES = "Scale what comes OUT of the encoder. A picture that is scaled before is one the encoder has never seen."
+LOGVAR = "The encoder gives two, (mean, logvar). This is the second; the latents are the first."
+NO_RETURN = "Do both inner functions end with `return`?"
+RANGE = "Pictures are in -1..1 here: what lies beyond is cut off, `.clamp(-1, 1)`, and all else stays as it is."
 FACTOR = 0.5
 
 
@@ -123,12 +132,16 @@ def goes_in_and_comes_back(fn: Callable) -> None:
     call = f"With the factor {FACTOR}: "
     before = pixels.clone()
     one = into(pixels)
+    if one is None:
+        raise Wrong(call + "to_latents returns nothing", NO_RETURN)
     if not torch.equal(pixels, before):
         raise Wrong(call + "to_latents changes the pictures it is given", "Make something new: `x * 2`, not `x *= 2`.")
     again = into(pixels)
     if isinstance(one, Tensor) and isinstance(again, Tensor) and not torch.equal(one, again):
         raise Wrong(call + "to_latents gives other latents for the same pictures each time", DRAW)
     two = back(z)
+    if two is None:
+        raise Wrong(call + "to_pixels returns nothing", NO_RETURN)
     right = decode(mean).clamp(-1, 1)
     both = isinstance(one, Tensor) and isinstance(two, Tensor)
     if both and one.shape == z.shape and two.shape == right.shape:
@@ -137,14 +150,15 @@ def goes_in_and_comes_back(fn: Callable) -> None:
         if turned or plain:
             raise Wrong(f"{call}the latents have the standard deviation {one.std():.2f}; it should be {z.std():.2f}",
                         TURNED if turned else MISSING)  # fmt: skip
-    slips = [(mean.clamp(-1, 1) * FACTOR, CUT_LATENTS), (z.clamp(-1, 1), CUT_LATENTS), (mean, NOT_SCALED_IN)]
+    slips = [(mean.clamp(-1, 1) * FACTOR, CUT_LATENTS), (z.clamp(-1, 1), CUT_LATENTS), (mean, NOT_SCALED_IN),
+             (encode(pixels * FACTOR)[0], OF_PICTURES), (encode(pixels)[1] * FACTOR, LOGVAR)]  # fmt: skip
     expect(one, z, call + "to_latents", hint_for(one, slips, "encode(pixels)[0] * factor"))
     slips = [
         (decode(z * FACTOR).clamp(-1, 1), UNDO), (decode(z * FACTOR), UNDO), (decode(z).clamp(-1, 1), UNDO),
         ((decode(z) * FACTOR).clamp(-1, 1), PICTURE), ((decode(z) / FACTOR).clamp(-1, 1), PICTURE),
         (decode(z) * FACTOR, PICTURE), (decode(z) / FACTOR, PICTURE), (decode(mean), UNCUT),
         (decode(mean.clamp(-1, 1)), CUT_INPUT), (decode(mean.clamp(-1, 1)).clamp(-1, 1), CUT_INPUT),
-        (decode(z.clamp(-1, 1) / FACTOR), CUT_INPUT),
+        (decode(z.clamp(-1, 1) / FACTOR), CUT_INPUT), (decode(mean).clamp(0, 1), RANGE), (decode(mean).tanh(), RANGE),
     ]  # fmt: skip
     expect(two, right, call + "to_pixels", hint_for(two, slips, "decode(z / factor).clamp(-1, 1)"))
 
