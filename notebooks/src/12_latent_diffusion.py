@@ -222,15 +222,15 @@ show.figure(
 # ## Why photographs need a critic
 #
 # What the latents do not hold, the decoder has to leave out or to make up. With squared error it leaves it out, and
-# that is no lack of training. Say that a pixel of the wool may be dark or bright, and the latents do not tell which.
-# The answer with the least squared error is the **mean of all pictures that are possible**, and the mean of all wools
-# is a grey cloth. (As in lesson 05, where the best denoiser answers with a mean.)
+# that is no lack of training. Say that a pixel of some cloth may be dark or bright, and the latents do not tell which.
+# The answer with the least squared error is the **mean of all pictures that are possible**, and the mean of all
+# threads is smooth. (As in lesson 05, where the best denoiser answers with a mean.)
 #
 # Our shapes are flat, so nothing of that kind is lost. So we make something to lose: the background becomes *cloth*,
 # with threads drawn by dice. The latents are those of the flat picture; they know which colour the cloth has, and
 # nothing of its threads. We train anew what a decoder does last: three layers, on the maps that reach the shipped
-# decoder's last layer, and a channel of dice to make threads of. Three
-# losses, 200 steps each; what a step costs is in the table:
+# decoder's last layer, and a channel of dice to make threads of. Three losses, 200 steps each (what they cost is in
+# the table):
 #
 # - **squared error** alone;
 # - **+ perceptual**: the squared error of what a network *sees* in both pictures (Zhang et al. 2018,
@@ -310,7 +310,9 @@ def roughness(pictures):
 
 kept = torch.arange(256, 320)  # pictures that none of them is trained on
 results = {"true": cloth[kept]}
-print(f"{'':22}{'dB':>6}{'  threads':>10}{'  seconds':>10}")
+floor = evaluate.psnr((0.35 * threads * ground)[kept].square().mean().item())
+print(f"{'':22}{'dB':>6}{'threads':>10}{'seconds':>10}")
+print(f"{'all but the threads':22}{floor:6.1f}{0:10.3f}")
 for term in ("squared error", "perceptual", "critic"):
     decoder, critic = networks()
     history = show.track(fight(decoder, critic, term), f"decoder, {term}", measure="squared error")
@@ -331,16 +333,17 @@ ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 show.figure(fig, "How much there is of coarse and of fine. Only the critic's decoder follows the truth to the right.")
 
 # %% [markdown]
-# In the table, *threads* is how much neighbouring rows of the ground differ, as a part of how much they do in truth.
+# In the table, the first line is what the best decoder could have that knows everything but the threads; *threads* is
+# how much neighbouring rows of the ground differ, as a part of how much they do in truth.
 # Squared error makes none: smooth cloth, and the **best PSNR**. The perceptual term does little here. It asks for
 # pictures that *its* network takes for the same, and ours has never had a reason to look at threads; a network
 # trained on photographs has. The critic's decoder weaves. No thread lies where it lay, so it has *more* squared error
-# than the grey cloth has: a sharp guess that is wrong costs twice.
+# than smooth cloth has: threads that are missed count once, and wrong ones in their place once more, up to 3 dB.
 #
 # So the two measures disagree, and both are right. PSNR asks *is this the picture?*, the critic *could this be one?*
 # For a model that draws new pictures the second question counts, since nobody will compare. For a medical scan it
-# would be the first one. And look at the objects: they have suffered. A critic is one more force, and
-# badly weighed it wins; training that fell apart "once the discriminator kicks in" is a classic
+# would be the first one. And look at the objects: they have suffered. A critic is one more force, and badly weighed
+# it wins; training that fell apart "once the discriminator kicks in" is a classic
 # ([taming-transformers #44](https://github.com/CompVis/taming-transformers/issues/44)).
 
 # %% [markdown]
@@ -350,7 +353,8 @@ show.figure(fig, "How much there is of coarse and of fine. Only the critic's dec
 # have whatever size the autoencoder happened to choose. So we measure their standard deviation once and divide by it,
 # as Rombach et al. 2022 do (appendix G, on training in latent space):
 #
-# $$ \hat\sigma^2 = \frac{1}{b\,c\,h\,w} \sum_{b,c,h,w} \left(z^{b,c,h,w} - \hat\mu\right)^2, \qquad z \leftarrow z / \hat\sigma $$
+# $$ \hat\sigma^2 = \frac{1}{b\,c\,h\,w} \sum_{b,c,h,w} \left(z^{b,c,h,w} - \hat\mu\right)^2, \qquad
+# z \leftarrow z / \hat\sigma $$
 #
 # $1/\hat\sigma$ is the **scale factor**: the famous 0.18215 of Stable Diffusion. One number for all channels. Before
 # decoding one divides by it again. It is stored with the autoencoder, and losing or inverting it is a frequent bug.
@@ -462,8 +466,8 @@ check.exercise("12.pair", pair)
 # in the next cell, a background is the same all over), and independent numbers follow none of them.
 #
 # Then what about numbers that are not independent? A bell curve can hold which numbers go together: it has a mean for
-# each of the 256, and a **covariance** for each pair of them, 32,896 in all. Nothing in a bell curve is left to add;
-# it is the best that one can do without a network.
+# each of the 256, and a **covariance** for each pair of them, 32,896 in all. That is all
+# a bell curve can know, and far more than spreads alone.
 
 # %% [markdown] tags=["exercise"]
 # ### 12.gaussian: the bell curve of latents
@@ -521,8 +525,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The third row is remarkable for something so old and plain, and still nothing in it is *something*. A
-# bell curve has one hill. Half a star and half a ring are, for it, the likeliest of all. What is missing is "either,
+# The third row is remarkable for something so old and plain, and still nothing in it is *something*. A bell curve has
+# one hill. Half a star and half a ring are, for it, the likeliest of all. What is missing is "either,
 # or", and that takes a network: learning those rules is the diffusion model's job.
 
 # %% [markdown]
@@ -851,7 +855,7 @@ for name, deviation in (("broken", broken), ("mended", mended)):
           f"{error / data.var():.2f} (1 is what guessing the average would give)")  # fmt: skip
 show.figure(
     show.strip(list(shown.values()), list(shown)),
-    f"Drawn without prompts by two networks after {SCALE_SECONDS} s of training, with the broken and the mended factor.",
+    f"Drawn without prompts after {SCALE_SECONDS} s of training, with the broken and with the mended factor.",
 )
 
 # %% [markdown]
@@ -870,24 +874,24 @@ show.figure(
 #
 # Answer for yourself, then open.
 #
-# <details><summary>1. Your latent model draws washed-out pictures with too little contrast, though its samples were fine
-# during training. You suspect the scale factor. Which single check tells?</summary>
+# <details><summary>1. Your latent model draws washed-out pictures with too little contrast, though its samples were
+# fine during training. You suspect the scale factor. Which single check tells?</summary>
 #
 # `decode(encode(x))` with the very functions that sampling uses. If one of them multiplies where it should divide,
 # the round trip of a real picture is as wrong as the samples. If it is right, the factor may still be turned round in
 # both (`12.pair`): look at the standard deviation of the latents, too.
 # </details>
 #
-# <details><summary>2. A colleague shows two autoencoders. A has 2 dB more PSNR, B was trained with a critic. Which one do you
-# build your model of photographs on?</summary>
+# <details><summary>2. A colleague shows two autoencoders. A has 2 dB more PSNR, B was trained with a critic. Which one
+# do you build your model of photographs on?</summary>
 #
 # Ask what comes out of the decoder, not only how near it is. A's lead may be that it leaves all texture out, the mean
 # of what is possible, and then no diffusion model on top of it will ever draw any. For photographs most take B; where
 # every pixel has to be true, A.
 # </details>
 #
-# <details><summary>3. You make the KL penalty a thousand times stronger, so that random latents decode to something. What do
-# you pay?</summary>
+# <details><summary>3. You make the KL penalty a thousand times stronger, so that random latents decode to something.
+# What do you pay?</summary>
 #
 # Detail. The encoder has to be uncertain about everything, so that its latents look like pure noise, and the
 # decoder can only draw averages: blur. Latent diffusion takes the other way: a weak penalty, sharp pictures,
