@@ -40,8 +40,8 @@ from minildm.course import check, widgets
 from minildm.unet import UNet
 
 TRAIN = True  # False: take the models that came with the package instead
-VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 30, 40, 40  # of live training
-JUDGED = 50  # prompts a model is judged by
+VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 30, 35, 35  # of live training
+JUDGED = 40  # prompts a model is judged by
 
 opened = time.perf_counter()
 show.style()
@@ -573,13 +573,13 @@ show.figure(
 # %% [markdown]
 # ## A race: latents against pixels
 #
-# Two networks of the same kind get the same captions, the same pictures of one object, and the same 40 seconds. One
+# Two networks of the same kind get the same captions, the same pictures of one object, and the same 35 seconds. One
 # works in the latents of the shipped autoencoder. The other works on pixels; it has two more levels in front to get
 # down to 8 x 8, where both have their attention. One caption in ten is left out, so that each also learns to draw
 # without a sentence; guidance will need that (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
 #
 # The latent one has a head start that should be said aloud: its autoencoder was trained before, and not in these
-# 40 seconds. That is paid once, for all models ever built on it.
+# 35 seconds. That is paid once, for all models ever built on it.
 #
 # Do not wait for the loss to reach zero. It cannot (lesson 05 measures the floor). And do not compare the two losses:
 # they are of different data.
