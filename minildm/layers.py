@@ -5,6 +5,8 @@ so that a file of weights fits without a name table.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +83,29 @@ class Attention(nn.Module):
         )
         out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out[0](out.transpose(1, 2).flatten(2))  #                          (b, n, d)
+
+
+@contextmanager
+def watched(network: nn.Module, name: str = "attn2") -> Iterator[list[Tensor]]:
+    """While it lasts, a list of what each `Attention` of this name looks at: shares (b, n, m), the mean of its heads.
+
+    A row adds up to 1. "attn2" is where places look at words, "attn1" where they look at each other. The layer's own
+    fused step never shows its shares; they are computed once more from what goes in.
+    """
+    seen = []
+
+    def look(layer: Attention, inputs: tuple, _: Tensor) -> None:
+        x, context = inputs if len(inputs) == 2 else (inputs[0], None)
+        q, k = layer.to_q(x), layer.to_k(x if context is None else context)
+        q, k = (y.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for y in (q, k))
+        seen.append((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1).mean(1))
+
+    hooks = [layer.register_forward_hook(look) for path, layer in network.named_modules() if path.endswith(name)]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Downsample(nn.Module):

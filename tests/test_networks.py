@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from minildm import scenes, weights
 from minildm.files import UserError
-from minildm.layers import timestep_embedding
+from minildm.layers import Attention, timestep_embedding, watched
 from minildm.unet import UNet, UNetConfig
 from minildm.vae import VAE, FlatVAE, VAEConfig, kl_divergence, sample_latent
 
@@ -138,3 +138,27 @@ def test_decoding_in_strips_in_half_precision():
         exact = vae.decode(z)
         whole, cut = (vae.bfloat16().decode(z.bfloat16(), rows).float() for rows in (None, 3))
     assert (cut - exact).abs().mean() < 1.2 * (whole - exact).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize(("name", "context_dim"), [("attn2", 6), ("attn1", None)])
+def test_watched_attention_beside_pytorchs_own(name, context_dim):
+    torch.manual_seed(0)
+    block = torch.nn.ModuleDict({name: Attention(8, 2, context_dim), "another": Attention(8, 2)})
+    layer, x = block[name], torch.randn(3, 10, 8)
+    context = x if context_dim is None else torch.randn(3, 5, context_dim)
+    theirs = torch.nn.MultiheadAttention(8, 2, bias=False, kdim=context_dim, vdim=context_dim, batch_first=True)
+    halves = [layer.to_q.weight, layer.to_k.weight, layer.to_v.weight]
+    with torch.no_grad():
+        if context_dim is None:
+            theirs.in_proj_weight.copy_(torch.cat(halves))
+        else:
+            for into, weight in zip(("q", "k", "v"), halves, strict=True):
+                getattr(theirs, f"{into}_proj_weight").copy_(weight)
+        with watched(block, name) as seen:
+            block["another"](x)
+            out = layer(x) if context_dim is None else layer(x, context)
+        torch.testing.assert_close(seen, [theirs(x, context, context)[1]])
+        torch.testing.assert_close(seen[0].sum(-1), torch.ones(3, 10))
+        with pytest.raises(ZeroDivisionError), watched(block, name):
+            raise ZeroDivisionError
+        assert torch.equal(layer(x, None if context_dim is None else context), out) and len(seen) == 1

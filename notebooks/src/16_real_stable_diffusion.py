@@ -30,7 +30,7 @@ import torch
 from matplotlib import pyplot as plt
 
 import minildm
-from minildm import denoise, levels, original, sample, scenes, show, tasks, weights
+from minildm import denoise, layers, levels, original, sample, scenes, show, tasks, weights
 from minildm.course import widgets
 from minildm.unet import UNet, UNetConfig
 from minildm.vae import VAE
@@ -263,33 +263,24 @@ show.figure(
 # ## Which word is looked at, and where
 #
 # In cross-attention every place of the picture asks every word: is this about me? The answers are weights that add up to
-# 1. The library computes them in one fused step and never shows them, so we compute them again from what goes in.
+# 1. `layers.watched` shows them (lesson 11 derives it).
 
 # %%
 def attention_maps(pipe, prompt, seed=0, at=0.5):
     """Mean over heads and layers of the cross-attention at the step `at` of the way: (tokens, h, w), and the tokens."""
-    maps = []
-
-    def watch(module, inputs, _):
-        x, context = inputs
-        q = module.to_q(x).unflatten(-1, (module.heads, -1)).transpose(1, 2)  #           (b, heads, places, d)
-        k = module.to_k(context).unflatten(-1, (module.heads, -1)).transpose(1, 2)  #     (b, heads, tokens, d)
-        look = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)[:1].mean(1)  #  (1, places, tokens)
-        side = (look.shape[1] * height // width) ** 0.5 if height != width else look.shape[1] ** 0.5
-        look = look.transpose(1, 2).unflatten(2, (round(side), -1)).float()
-        maps.append(torch.nn.functional.interpolate(look, size=(height, width), mode="bilinear")[0])
-
     z = torch.randn(1, *pipe.latent_shape(), generator=torch.Generator().manual_seed(seed))
     height, width = z.shape[2:]
     rows = pipe.rows(STEPS, "ddim")
     film = list(tasks.states(pipe, prompt, steps=STEPS, scale=SCALE, noise=z))
     i = int(at * STEPS)
-    hooks = [m.register_forward_hook(watch) for n, m in pipe.unet.named_modules() if n.endswith("attn2")]
     said = {name: value.to(pipe.dtype) for name, value in pipe.condition([prompt]).items()}
-    with torch.no_grad():
+    with torch.no_grad(), layers.watched(pipe.unet) as seen:
         pipe.unet(film[i].to(pipe.dtype), torch.full((1,), rows[i].t, device=pipe.device), **said)
-    for hook in hooks:
-        hook.remove()
+    maps = []
+    for look in seen:  #                                                                  (1, places, tokens)
+        side = round((look.shape[1] * height / width) ** 0.5)
+        look = look.mT.unflatten(2, (side, -1)).float()  #                                (1, tokens, side, side)
+        maps.append(torch.nn.functional.interpolate(look, size=(height, width), mode="bilinear")[0])
     ids = pipe.text.tokenizer(prompt)["input_ids"]
     tokens = [token.replace("</w>", "") for token in pipe.text.tokenizer.convert_ids_to_tokens(ids)]
     return torch.stack(maps).mean(0)[: len(tokens)].cpu(), tokens, pipe.decode(film[-1])[0].cpu()
