@@ -15,7 +15,7 @@
 # **Time:** about a minute and a half of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
 #
 # **Needs:** attention from lesson 06, guidance and steering by a slope from lesson 10. Nothing is downloaded. Words
-# are explained in the [glossary](glossary.md).
+# in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # Ten digits were easy to tell a network: one vector each. There are more sentences than anybody could give a vector
 # to. So a sentence goes a way of four stations: it is **cut** into tokens, **read** by a network that has learned

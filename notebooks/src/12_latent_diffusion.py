@@ -10,8 +10,8 @@
 # **Time:** about four minutes of computing on a laptop with 2 cores, no GPU, two of them training that you can watch;
 # an hour or two with the exercises.
 #
-# **Needs:** lesson 02 (what a VAE is), 04 (noise), 08 (samplers), 10 (guidance). Nothing is downloaded. New words are
-# explained where they come up, and again in the [glossary](glossary.md).
+# **Needs:** lesson 02 (what a VAE is), 04 (noise), 08 (samplers), 10 (guidance). Nothing is downloaded. Words in
+# *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
 # A picture of 512 x 512 pixels has 786,432 numbers, most of them spent on saying that one pixel looks like its
 # neighbour. A diffusion model that works on pixels spends its time on them too, at every one of its steps.
@@ -21,10 +21,11 @@
 # 1. an **autoencoder**, which turns a picture into few numbers, its *latents*, and back;
 # 2. a **diffusion model**, which learns what latents look like, and draws new ones.
 #
-# This lesson trains on the CPU, even where there is a GPU, so that its seconds mean the same to everybody.
+# With a GPU the race in the middle is run on it, by larger networks, and a printed line says so.
 
 # %%
 import json
+import textwrap
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -36,7 +37,7 @@ from torch import nn
 
 import minildm
 from minildm import denoise, evaluate, levels, oracle, recipes, runs, sample, scenes, show, tasks, train, weights
-from minildm.course import check, widgets
+from minildm.course import check, choose, widgets
 from minildm.unet import UNet
 
 TRAIN = True  # False: take the models that came with the package instead
@@ -55,9 +56,8 @@ def seeded(seed):
 # %% [markdown]
 # ## The picture first
 #
-# The upper row is what the diffusion model made: 4 x 8 x 8 numbers for each
-# picture, of which three channels are shown as red, green and blue. You can already see where something is. The
-# lower row is what the decoder made of it.
+# The upper row is what the diffusion model made: 4 x 8 x 8 numbers for each picture, of which three channels are shown
+# as red, green and blue. You can already see where something is. The lower row is what the decoder made of it.
 
 # %%
 PROMPTS = [
@@ -464,7 +464,7 @@ check.exercise("12.pair", pair)
 # in the next cell, a background is the same all over), and independent numbers follow none of them.
 #
 # Then what about numbers that are not independent? A bell curve can hold which numbers go together: it has a mean for
-# each of the 256, and a **covariance** for each pair of them, 32,896 in all. That is all
+# each of the 256, and a *covariance* for each pair of them, 32,896 in all. That is all
 # a bell curve can know, and far more than spreads alone.
 
 # %% [markdown] tags=["exercise"]
@@ -596,10 +596,12 @@ RACE = [
 
 
 def race(name, seconds):
-    """Train the small network of a recipe on one-object captions: its pipeline, and its seconds a step."""
+    """Train a recipe's network on one-object captions: its pipeline, and its seconds a step."""
     if not TRAIN:
         return weights.load(f"{name}-300"), ""
-    run = recipes.prepare(name, objects=1, small=True)
+    small = recipes.NETWORKS[name, True]
+    device, config = choose.network(small, recipes.NETWORKS[name, False])
+    run = recipes.prepare(name, objects=1, small=config is small, device=device)
     ema = train.EMA(run.model, run.ema)
     progress = train.fit(run.model, run.loss, seconds=seconds, lr=run.lr, ema=ema, autocast=run.autocast)
 
@@ -668,7 +670,7 @@ judge(
 # %%
 manifest = json.loads((weights.SHIPPED / "manifest.json").read_text(encoding="utf-8"))["models"]
 for name in ("latent-300", "pixel-300"):
-    print(f"{name}: {manifest[name].get('command', 'no command recorded')} ({manifest[name]['seconds']} s)")
+    print(textwrap.fill(f"{name}, {manifest[name]['seconds']} s: {manifest[name]['command']}", 100, subsequent_indent="    "))
 print()
 judge(
     "The same race after 300 seconds.",
@@ -849,8 +851,8 @@ for name, deviation in (("broken", broken), ("mended", mended)):
         *_, drawn = sample.ddim(guess, noise[:8], levels.pick(schedule, 25, "trailing"))
         shown[name] = cpu.vae.decode(drawn * deviation).clamp(-1, 1)
     last = sum(history.losses[-20:]) / len(history.losses[-20:])
-    print(f"{name}: loss {last:.3f}; error of the guess half-way, in parts of the data's variance: "
-          f"{error / data.var():.2f} (1 is what guessing the average would give)")  # fmt: skip
+    print(f"{name}: loss {last:.3f}; error of the guess half-way {error / data.var():.2f} of the data's variance "
+          "(the average: 1)")  # fmt: skip
 show.figure(
     show.strip(list(shown.values()), list(shown)),
     f"Drawn without prompts after {SCALE_SECONDS} s of training, with the broken and with the mended factor.",

@@ -7,11 +7,11 @@
 # - choose what to do when the memory is too small;
 # - say what these models cannot do, and what their licences ask of you.
 #
-# **Time:** two minutes on a laptop with 2 cores.
+# **Time:** about half a minute of computing on a laptop with 2 cores, no GPU, with the small model; an hour with the
+# exercises.
 #
-# **Needs:** lessons 00 and 12. The published weights are 2 to 7 GB and
-# are not part of this course. Without them everything below still runs, on the small model, and says so; nowhere is a
-# picture shown that was not just drawn here. To run it on the real ones, put their folder, file or hub name into
+# **Needs:** lessons 00 and 12. The published weights are 2 to 7 GB and are not part of this course. Without them
+# everything below still runs, on the small model, and says so; nowhere is a picture shown that was not just drawn here. To run it on the real ones, put their folder, file or hub name into
 # `MINILDM_WEIGHTS` before you start Jupyter, best on a machine with a GPU:
 #
 # ```sh
