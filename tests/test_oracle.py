@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from minildm import oracle
 from minildm.files import UserError
 from minildm.oracle import fit, reading
-from minildm.scenes import COLOURS, SHAPES, Scenes, draw, masks, place, relation, render
+from minildm.scenes import COLOURS, SHAPES, Scenes, draw, masks, negatives, place, relation, render
 
 N = 2_000
 FIELDS = ("shape", "colour", "size", "x", "y", "background")
@@ -287,6 +287,27 @@ def test_accuracy_counts_only_what_is_asked():
     half = perfect(scenes)
     half.readable[:500] = False
     assert oracle.accuracy(half, scenes)["all"] == oracle.wilson(500, 1000)
+
+
+def test_errors_are_told_apart():
+    """Colours or shapes exchanged are errors of binding, objects exchanged one of relation, others neither."""
+    wanted, coin = draw(200, seed=5, objects=2), torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    for what, (other, possible), name in (
+        ("colours", negatives.swap(wanted, "colour", coin), "binding"),
+        ("shapes", negatives.swap(wanted, "shape", coin), "binding"),
+        ("objects", negatives.mirror(wanted, coin), "relation"),
+        ("a new colour", negatives.change(wanted, "colour", coin), None),
+        ("nothing", (wanted, wanted.count == 2), None),
+    ):
+        # where the shapes or the colours are the same, exchanging the others exchanges the objects
+        clear = (wanted.shape[:, 0] != wanted.shape[:, 1]) & (wanted.colour[:, 0] != wanted.colour[:, 1]) & possible
+        clear &= oracle.read(render(other)).readable  # objects of two sizes may not fit into each other's places
+        found = oracle.errors(oracle.read(render(other[clear])), wanted[clear])
+        assert clear.sum() > 50 and set(found) == {"binding", "relation"}
+        for kind, (share, _, _) in found.items():
+            assert share >= 0.97 if kind == name else share <= 0.03, (what, found)
+    one = draw(5, seed=5, objects=1)
+    assert oracle.errors(oracle.read(render(one)), one) == {}
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 100), (50, 100), (98, 100), (1000, 1000), (9950, 10000)])

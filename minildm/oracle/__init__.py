@@ -5,7 +5,7 @@ or two colours, holds a third object, or is no scene at all is unreadable. tools
 errs.
 """
 
-from .judge import accuracy, matches, wilson
+from .judge import accuracy, errors, matches, wilson
 from .reading import WHY, Reading, describe, read
 
-__all__ = ["WHY", "Reading", "accuracy", "describe", "matches", "read", "wilson"]
+__all__ = ["WHY", "Reading", "accuracy", "describe", "errors", "matches", "read", "wilson"]

@@ -64,6 +64,26 @@ def accuracy(reading: Reading, scenes: Scenes, every_place: bool = False) -> dic
     return {name: wilson(int(value.sum()), len(value)) for name, value in picked.items() if len(value)}
 
 
+def errors(reading: Reading, scenes: Scenes) -> dict[str, tuple[float, float, float]]:
+    """Two ways to have every word right and the sentence wrong: shares of the scenes of two objects, as wilson().
+
+    "binding": shapes, colours and sizes are all there, but not on the objects they were asked of. "relation": both
+    objects are as asked, on the wrong sides of each other, of the scenes whose relation is beyond doubt. Left out where
+    no scene is of that kind.
+    Raises UserError if the numbers of pictures and scenes differ.
+    """
+    right = matches(reading, scenes)
+    names = ("shape", "colour", "size")
+    there = [getattr(reading.scenes, name).sort(1).values == getattr(scenes, name).sort(1).values for name in names]
+    objects = torch.stack([right[name] for name in names]).all(0)
+    wrong = {
+        "binding": reading.readable & torch.stack(there).all(0).all(1) & ~objects,
+        "relation": objects & ~right["relation"],
+    }
+    asked = {"binding": scenes.count == 2, "relation": relation(scenes) >= 0}
+    return {name: wilson(int(wrong[name][of].sum()), int(of.sum())) for name, of in asked.items() if of.any()}
+
+
 def wilson(hits: int, n: int) -> tuple[float, float, float]:
     """A share hits / n and its 95% interval, (share, low, high), with a width even if all or none are hits.
 

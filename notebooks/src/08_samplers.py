@@ -386,7 +386,7 @@ for what, rows in (("even rows", even(8)), ("this model's own rows", rows_for("h
     *_, own = sample.heun(bell, start, rows)
     *_, other = sample.heun(bell, start / rows[0].alpha, levels.rescaled(rows))
     own, other = (end.item() / width(rows[-1]) - 1 for end in (own, other * rows[-1].alpha))
-    print(f"{what}: from sigma / alpha = {rows[0].sigma / rows[0].alpha:,.0f}, "
+    print(f"{what}: sigma / alpha from {rows[0].sigma / rows[0].alpha:,.0f}, "
           f"Heun errs by {own:+.1%} in x, by {other:+.1%} in x / alpha")  # fmt: skip
 
 # %% [markdown]

@@ -137,7 +137,7 @@ print(f"{len(MERGES)} merges; every word of {len(said):,} captions is one token:
 sentence = "A mauve circle on a white background"
 words_of = text.Text.tiny(tokenizer, width=64, layers=2)  # not trained yet
 ids = words_of.ids([sentence, "a star"])
-print(f"\nshape {tuple(ids.shape)}:", ids[1].tolist())
+print(f"\nshape {tuple(ids.shape)}:", str(ids[1, :8].tolist()).replace("]", ", ...]"))
 print("and back:", repr(tokenizer.decode(ids[0], skip_special_tokens=True)))
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -422,7 +422,7 @@ print(f"the true one: {true[0]}\n")
 for what, (changed, possible) in CHANGES.items():
     false = scenes.captions(changed, 1_000_013, full=True)
     rows = [i for i in range(PROBED) if possible[i] and false[i] != true[i]]
-    print(f"{what:22} {false[rows[0]] if rows[0] == 0 else ''}")
+    print(f"{what:20} {false[rows[0]] if rows[0] == 0 else ''}")
     for name, model in CLIPS.items():
         with torch.no_grad():
             own, other = (model.prompts([texts[i] for i in rows]) for texts in (true, false))
@@ -436,7 +436,7 @@ for k, (name, hue) in enumerate((("mine", "blue"), ("shipped", "orange"))):
         ax.plot([low, high], [row + 0.16 * (2 * k - 1)] * 2, color=show.PALETTE[hue], linewidth=2.5)
         ax.plot(share, row + 0.16 * (2 * k - 1), "o", color=show.PALETTE[hue], label=name if not row else None)
 ax.axvline(0.5, color="black", linestyle=":", linewidth=1.5)
-ax.text(0.495, 3.5, "chance", ha="right", va="center")
+ax.text(0.495, -0.2, "chance", ha="right", va="center")
 ax.set_yticks(range(len(CHANGES)), CHANGES)
 ax.set(xlim=(0.3, 1.02), ylim=(3.7, -0.5), xlabel="share in which the true caption is nearer, and its 95% interval")
 ax.legend(loc="lower left")
@@ -529,9 +529,9 @@ for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
 show.figure(fig, f'"{PAIR}", while it is drawn in 12 steps: the guess, and where each word is looked at (bright: more; '
             "each map has its own scale). Last column: all end tokens together.")  # fmt: skip
-print("share of the attention, mean over places and steps:",
-      ", ".join(f"{tokens[i]} {looks[:, i].mean():.1%}" for i in chosen) + f", start {looks[:, 0].mean():.1%}, "
-      f"all {len(tokens) - ends} end tokens {looks[:, ends:].sum(1).mean():.1%}")  # fmt: skip
+print("share of the attention, mean over places and steps:")
+print("  ".join(f"{tokens[i]} {looks[:, i].mean():.1%}" for i in chosen) + f"  start {looks[:, 0].mean():.1%}  "
+      f"{len(tokens) - ends} end tokens {looks[:, ends:].sum(1).mean():.1%}")  # fmt: skip
 
 # %% [markdown]
 # Look at the first row. The guess is a smear, and yet *red* and *circle* are looked at on the left, *blue* and *star*
@@ -596,6 +596,9 @@ def word_maps(size, colour, shape, ground, hide):
     fig, axes = plt.subplots(1, 6, figsize=(9.5, 2))
     for ax in axes:
         ax.set_axis_off()
+    axes[0].set_axis_on()
+    axes[0].set(xticks=[], yticks=[])
+    axes[0].spines[:].set_visible(True)
     axes[0].imshow((drawn[0].permute(1, 2, 0) + 1) / 2)
     axes[0].set_title("picture")
     for ax, (name, one) in zip(axes[1:], shown.items(), strict=False):
@@ -706,18 +709,18 @@ def run(name):
 
 
 show.track(train.each([lambda name=name: run(name) for name in RIVALS]), "five ways to steer", measure="seconds a picture")
-print(f"{RACED} pictures, {RACE_STEPS} steps; read by the oracle, unreadable ones by its guess (*)\n")
-print(f"{'':24}{'all right':>10}{'95%':>10}{'readable':>10}{'colour*':>9}{'size*':>7}{'shape*':>8}{'my CLIP says':>14}"
-      f"{'s/picture':>11}")  # fmt: skip
+print(f"{RACED} pictures, {RACE_STEPS} steps, read by the oracle (*: or guessed); seconds are for one picture\n")
+print(f"{'':22}{'all right':>10}{'95%':>10}{'readable':>10}{'colour*':>9}{'size*':>7}{'shape*':>8}{'my CLIP says':>14}"
+      f"{'seconds':>9}")  # fmt: skip
 for name, (x, seconds) in results.items():
     reading = oracle.read(x)
     share, low, high = oracle.accuracy(reading, asked)["all"]
     kinds = ("colour", "size", "shape")
     parts = [(getattr(reading.scenes, kind)[:, 0] == getattr(asked, kind)[:, 0]).float().mean() for kind in kinds]
     cosine = mine.similarity(x, asked_for).diagonal().mean()
-    print(f"{name:24}{share:10.0%}{f'{low:.0%}-{high:.0%}':>10}{reading.readable.float().mean():10.0%}{parts[0]:9.0%}"
-          f"{parts[1]:7.0%}{parts[2]:8.0%}{cosine:14.2f}{seconds:11.2f}")  # fmt: skip
-print(f"{'chance':24}{'':30}{1 / 8:9.0%}{1 / 2:7.0%}{1 / 6:8.0%}")
+    print(f"{name:22}{share:10.0%}{f'{low:.0%}-{high:.0%}':>10}{reading.readable.float().mean():10.0%}{parts[0]:9.0%}"
+          f"{parts[1]:7.0%}{parts[2]:8.0%}{cosine:14.2f}{seconds:9.2f}")  # fmt: skip
+print(f"{'chance':22}{'':30}{1 / 8:9.0%}{1 / 2:7.0%}{1 / 6:8.0%}")
 fig = show.strip([x[:6] for x, _ in results.values()], [*results])
 show.figure(fig, "The same noises, five ways. Asked: " + "; ".join(asked_for[:6]) + ".")
 
