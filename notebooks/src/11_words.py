@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 
 from minildm import clip, denoise, evaluate, layers, oracle, sample, scenes, show, tasks, text, train, weights
-from minildm.course import check, widgets
+from minildm.course import check, choose, widgets
 from minildm.scenes import negatives
 
 show.style()
@@ -253,15 +253,23 @@ check.exercise("11.contrastive", clip_loss)
 # %% [markdown]
 # ### Half a minute of training
 #
-# Ours is small: three convolutions for pictures of 32 x 32, two layers of transformer for sentences. The one for
-# sentences looks **back only** (token 5 sees tokens 0 to 5), and each token is told its position by a vector that is
+# Ours is small: three convolutions for pictures of 32 x 32, two layers of transformer for sentences (four, and twice as
+# wide, where there is a GPU). The one for sentences looks **back only** (token 5 sees tokens 0 to 5), and each token is told its position by a vector that is
 # added to it; without one "a circle on a star" and "a star on a circle" would be the same to attention (lesson 06).
 # The state at the end token stands for the sentence. Sixteen pictures with captions are put aside; while it learns we
 # ask now and then how similar each of them is to each caption.
 
 # %%
-torch.manual_seed(0)
-mine = clip.MiniCLIP(text.Text.tiny(tokenizer, width=64, layers=2)) if TRAIN else weights.load("clip")
+def network(size):
+    return clip.MiniCLIP(text.Text.tiny(tokenizer, **size))
+
+
+if TRAIN:
+    device, size = choose.network({"width": 64, "layers": 2}, {"width": 128, "layers": 4}, network)
+    torch.manual_seed(0)
+    mine = network(size).to(device)
+else:
+    mine = weights.load("clip")
 ASIDE = scenes.draw(16, seed=1_000_011)
 aside, of_aside = scenes.render(ASIDE), scenes.captions(ASIDE, 1_000_011, full=True)
 matrices = {}
@@ -269,7 +277,7 @@ matrices = {}
 
 @torch.no_grad()
 def snapshot(step):
-    matrices[step] = mine.similarity(aside, of_aside)
+    matrices[step] = mine.similarity(aside.to(mine.log_scale.device), of_aside).cpu()
 
 
 def loss_of(model, step):
@@ -289,7 +297,7 @@ if TRAIN:
     history = show.track(learning(), "a mini-CLIP")
 else:
     snapshot("shipped")
-mine.eval().requires_grad_(False)
+mine.cpu().eval().requires_grad_(False)
 
 widths = [1] * len(matrices) + [1.5] * TRAIN
 fig, axes = plt.subplots(1, len(widths), figsize=(max(4, 2.3 * len(widths) - 1), 2.6), width_ratios=widths, squeeze=False)
