@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import data, oracle
 from .clip import MiniCLIP
+from .features import Classifier, questions
 from .files import UserError
 from .pipe import LatentDiffusion
 from .scenes import Scenes, captions, draw, place, render
@@ -47,9 +48,9 @@ def evaluate(
 
     A `LatentDiffusion` is asked for the prompts of `sets` (by default all of SETS), see `pictured`; without a
     text tower only "readable" is counted. A `VAE` takes scenes there and back ("seen", "unseen"), a `FlatVAE`
-    the digits, and a `MiniCLIP` compares true captions with almost true ones; these have no use for steps,
-    scale, sampler and sets. Raises `UserError` for another model, an unknown set, n or batch below 1, and as
-    `text2img` does.
+    the digits, a `MiniCLIP` compares true captions with almost true ones, and a `Classifier` names what is in
+    scenes or digits; these have no use for steps, scale, sampler and sets. Raises `UserError` for another model,
+    an unknown set, n or batch below 1, and as `text2img` does.
     """
     for name, value in (("n", n), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -60,8 +61,12 @@ def evaluate(
         return {"digits": _digits(model)}
     if isinstance(model, MiniCLIP):
         return {name: _told_apart(model, n, seed, SETS[name][0], batch) for name in ("one", "two")}
+    if isinstance(model, Classifier):
+        if model.channels == 1:
+            return {"digits": _digits_named(model)}
+        return {name: _named(model, n, seed, held, batch) for name, held in _SEEN.items()}
     if not isinstance(model, LatentDiffusion):
-        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE or MiniCLIP")
+        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE, MiniCLIP or Classifier")
     sets = ["unprompted"] if model.text is None else list(SETS if sets is None else sets)
     figures = {}
     for done, name in enumerate(sets):
@@ -196,3 +201,20 @@ def _told_apart(clip: MiniCLIP, n: int, seed: int, objects: int, batch: int) -> 
         hits += int((near > others).all(1).sum())
         pairs += int((near > others).sum())
     return {"beats all four": oracle.wilson(hits, n), "beats one": oracle.wilson(pairs, 4 * n)}
+
+
+@torch.no_grad()
+def _named(model: Classifier, n: int, seed: int, held_out: bool, batch: int) -> Figures:
+    """How often every question about a scene is answered rightly, and how often one is."""
+    scenes = draw(n, seed + SEED, held_out=held_out)
+    device = next(model.parameters()).device
+    answers = torch.cat([model(x.to(device)).cpu() for x in render(scenes).split(batch)]) > 0
+    right = answers == questions(scenes).bool()
+    return {"all": oracle.wilson(int(right.all(1).sum()), n), "one": oracle.wilson(int(right.sum()), right.numel())}
+
+
+@torch.no_grad()
+def _digits_named(model: Classifier) -> Figures:
+    pictures, labels = data.digits("test")
+    hits = model(pictures.to(next(model.parameters()).device)).argmax(1).cpu() == labels
+    return {"right": oracle.wilson(int(hits.sum()), len(hits))}

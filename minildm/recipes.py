@@ -8,21 +8,19 @@ import torch
 
 from . import weights
 from .files import UserError, atomic_write
+from .readers import classifier_run, clip_run, digits_classifier_run, relations_run
 from .runs import (
     LATENT_CONFIG,
     PIXEL_CONFIG,
     PLAIN_PIXEL,
     SMALL_LATENT,
     SMALL_PIXEL,
-    Run,
-    clip_run,
     decoder_run,
     diffusion_run,
     digits_run,
-    relations_run,
     vae_run,
 )
-from .train import EMA, Progress, check_length, fit
+from .train import EMA, Progress, Run, check_length, fit
 from .unet import UNet
 
 NETWORKS = {  # by the recipe and whether a small one is asked for
@@ -63,7 +61,10 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
         elif name == "relations":
             run = relations_run(weights.load(clip))
         else:
-            run = {"vae": vae_run, "clip": clip_run, "digits-vae": digits_run}[name]()
+            run = {
+                "vae": vae_run, "clip": clip_run, "digits-vae": digits_run,
+                "classifier": classifier_run, "digits-classifier": digits_classifier_run,
+            }[name]()  # fmt: skip
     run.model.to(device)
     return run
 
@@ -121,4 +122,6 @@ RECIPES = {
     "latent": "the text-to-picture model in the latents of the autoencoder",
     "pixel": "the same in pixels, or without prompts",
     "digits-vae": "a small fully connected VAE on handwritten digits",
+    "classifier": "names what is in a scene; its states are the features of the metrics",
+    "digits-classifier": "the same for handwritten digits",
 }

@@ -1,21 +1,23 @@
-"""What each training run trains, on what, by which loss. `recipes` gives them names, folders and checkpoints."""
+"""What each run of a drawing network trains, on what, by which loss: autoencoders and diffusion models.
+
+`recipes` gives them names, folders and checkpoints; `readers` has the runs of networks that read pictures.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from . import levels, scenes, text
-from .clip import Batch, MiniCLIP, clip_batch, clip_loss
 from .pipe import LatentDiffusion
-from .train import Loss, diffusion_loss, vae_loss
+from .train import CHECK_SEED, Run, device_of, diffusion_loss, vae_loss
 from .unet import UNet, UNetConfig
 from .vae import VAE, FlatVAE, VAEConfig, sample_latent
 
 # Seeds of the endless streams of scenes: no run trains on what another, or an evaluation, draws.
-CLIP_SEED, RELATIONS_SEED, VAE_SEED, DECODER_SEED, UNET_SEED, CHECK_SEED = 3, 13, 1, 11, 2, 99
+VAE_SEED, DECODER_SEED, UNET_SEED = 1, 11, 2
 
 # Scenes are encoded POOL batches at a time, and each is trained on REUSE times in other company and under other
 # noise: encoding every batch anew took a quarter of a small model's step.
@@ -42,28 +44,10 @@ PLAIN_PIXEL = UNetConfig(
 )  # fmt: skip
 
 
-@dataclass
-class Run:
-    """A training run ready to start: what `fit` needs, and what becomes of the averaged network at the end."""
-
-    model: nn.Module  # what is trained
-    loss: Loss
-    check: Callable[[nn.Module], float]  # a loss on pictures and noise that never change
-    finish: Callable[[nn.Module], nn.Module]  # trained network -> what is saved
-    steps: int
-    lr: float
-    ema: float = 0.999
-    autocast: torch.dtype | None = torch.bfloat16  # measured: half the time of a step with convolutions
-
-
 def scene_batch(seed: int, step: int, batch: int, objects: int | None = None) -> tuple[Tensor, scenes.Scenes]:
     """The `step`-th batch of an endless stream of scenes without held-out pairs: pictures (b, 3, 32, 32), scenes."""
     drawn = scenes.draw(batch, seed=seed, start=step * batch, objects=objects)
     return scenes.render(drawn).to(memory_format=torch.channels_last), drawn
-
-
-def device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def round_trip(pictures: Tensor) -> Callable[[nn.Module], float]:
@@ -138,56 +122,6 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
 
 # A Gaussian decoder of this variance makes the squared error a likelihood; about what two latents leave over.
 DIGITS_VARIANCE = 0.1
-
-
-def contrast(batch: Batch) -> Callable[[nn.Module], float]:
-    """The contrastive loss of this batch, as a check of a run."""
-
-    @torch.no_grad()
-    def check(clip: nn.Module) -> float:
-        return clip_loss(clip, batch).item()
-
-    return check
-
-
-def clip_run(batch: int = 128, negatives: int = 2, alone: int = 300, steps: int = 1200) -> Run:
-    """The tokenizer, learned from captions, and a mini-CLIP trained from nothing; hard negatives come after `alone`.
-
-    The first steps tell whole captions apart, which costs a third of the time and leaves the loss's plateau at once.
-    """
-    said = [
-        caption
-        for full in (False, True)
-        for caption in scenes.captions(scenes.draw(20_000, seed=CLIP_SEED), seed=CLIP_SEED, full=full)
-    ]
-    model = MiniCLIP(text.Text.tiny(text.train_tokenizer(said)))
-    check = contrast(clip_batch(CHECK_SEED, 0, 256, 4))
-
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        return clip_loss(model, clip_batch(CLIP_SEED, step, batch, negatives if step >= alone else 0))
-
-    return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.995)
-
-
-def relations_run(model: MiniCLIP, batch: int = 96, steps: int = 800) -> Run:
-    """A mini-CLIP once more, now with two scenes in three of two objects, and captions that have them exchanged.
-
-    Among all other hard negatives these are too few to be worth learning: it came out of `clip_run` unable to tell
-    left from right, and what its states do not hold apart no picture can show (docs/measurements.md).
-    """
-    model.requires_grad_(True)
-
-    def pairs(seed: int, step: int, count: int) -> Batch:
-        two = clip_batch(seed, step, count - count // 3, 2, objects=2, mirrored=True)
-        one = clip_batch(seed, step, count // 3, 2, objects=1)
-        return torch.cat([two[0], one[0]]), two[1] + one[1], two[2] + one[2]
-
-    check = contrast(pairs(CHECK_SEED, 0, 240))
-
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        return clip_loss(model, pairs(RELATIONS_SEED, step, batch))
-
-    return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.98)
 
 
 def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Tensor, list[str]]:

@@ -22,6 +22,25 @@ from .levels import Schedule
 from .vae import kl_divergence, sample_latent
 
 Loss = Callable[[int, torch.Generator], Tensor]
+CHECK_SEED = 99  # of the scenes that the checks of all runs draw, and no run trains on
+
+
+@dataclass
+class Run:
+    """A training run ready to start: what `fit` needs, and what becomes of the averaged network at the end."""
+
+    model: nn.Module  # what is trained
+    loss: Loss
+    check: Callable[[nn.Module], float]  # a loss on pictures and noise that never change
+    finish: Callable[[nn.Module], nn.Module]  # trained network -> what is saved
+    steps: int
+    lr: float
+    ema: float = 0.999
+    autocast: torch.dtype | None = torch.bfloat16  # measured: half the time of a step with convolutions
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def vae_loss(

@@ -9,6 +9,7 @@ import torch
 
 from minildm import evaluate, oracle, recipes, runs, scenes
 from minildm.clip import MiniCLIP
+from minildm.features import QUESTIONS, Classifier, questions
 from minildm.files import UserError
 from minildm.pipe import LatentDiffusion
 from minildm.scenes.captions import split
@@ -230,6 +231,39 @@ def test_digits_are_measured_on_the_test_split(monkeypatch):
     assert row["squared error"] == pytest.approx(pictures.square().mean().item(), rel=1e-5)
     assert row["PSNR in dB"] == pytest.approx(10 * math.log10(4 / row["squared error"]))
     assert row["KL in nats"] == 0
+
+
+class Knows(Classifier):
+    """Answers what `questions` says of the scenes that `evaluate` draws, but for a share of the first question."""
+
+    def __init__(self, wrong):
+        super().__init__(width=8, dim=4)
+        self.wrong, self.asked = wrong, 0
+
+    def forward(self, x):
+        answers = questions(self.scenes[self.asked : self.asked + len(x)]) * 2 - 1
+        self.asked += len(x)
+        answers[: round(self.wrong * len(x)), 0] *= -1
+        return answers
+
+
+def test_a_classifier_is_asked_about_every_pair(monkeypatch):
+    for name, held in (("seen", False), ("unseen", True)):
+        model = Knows(0.3)
+        model.scenes = scenes.draw(40, evaluate.SEED, held_out=held)
+        monkeypatch.setattr(evaluate, "_SEEN", {name: held})
+        row = evaluate.evaluate(model, 40)[name]
+        assert row["all"] == oracle.wilson(28, 40)
+        assert row["one"] == oracle.wilson(40 * QUESTIONS - 12, 40 * QUESTIONS)
+
+
+def test_a_classifier_of_digits_reads_the_test_split(monkeypatch):
+    pictures, labels = torch.zeros(20, 1, 8, 8), torch.arange(20) % 10
+    monkeypatch.setattr(evaluate.data, "digits", {"test": (pictures, labels)}.__getitem__)
+    model = Classifier(1, 10, (1, 1, 2), width=8, dim=4)
+    for parameter in model.parameters():
+        parameter.data.zero_()  # it says 0 whatever it sees
+    assert evaluate.evaluate(model)["digits"]["right"] == oracle.wilson(2, 20)
 
 
 class Reader(MiniCLIP):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from minildm import levels, recipes, runs, scenes, weights
+from minildm import levels, readers, recipes, runs, scenes, weights
 from minildm.denoise import PREDICTIONS, to_output
 from minildm.files import UserError
 from minildm.train import EMA, diffusion_loss, each, fit, learning_rate, vae_loss
@@ -252,9 +252,9 @@ def test_the_decoder_recipe_trains_the_decoder_of_the_vae_it_is_given():
 
 def test_hard_negatives_join_the_mini_clip_late(monkeypatch):
     asked = []
-    real = runs.clip_batch
-    monkeypatch.setattr(runs, "clip_batch", lambda seed, step, b, k: asked.append((step, k)) or real(seed, step, b, k))
-    run = runs.clip_run(batch=8, negatives=2, alone=3)
+    real = readers.clip_batch
+    monkeypatch.setattr(readers, "clip_batch", lambda seed, step, b, k: asked.append((step, k)) or real(seed, step, b, k))
+    run = readers.clip_run(batch=8, negatives=2, alone=3)
     asked.clear()
     for step in range(2, 5):
         assert math.isfinite(run.loss(step, torch.Generator()).item())

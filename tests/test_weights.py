@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from minildm import configs, levels, runs, tasks, weights
 from minildm.clip import MiniCLIP
+from minildm.features import Classifier
 from minildm.files import UserError, sha256
 from minildm.pipe import LatentDiffusion
 from minildm.unet import UNet, UNetConfig
@@ -81,13 +82,14 @@ def test_a_model_of_pixels_comes_back_the_same(pipe, tmp_path, told):
     assert (back.unet.config, back.last, back.spacing, back.size) == (config, "first", None, 32)
 
 
-@pytest.mark.parametrize("kind", ["vae", "flat", "clip"])
+@pytest.mark.parametrize("kind", ["vae", "flat", "clip", "classifier"])
 def test_each_part_comes_back_the_same(kind, tmp_path):
     torch.manual_seed(0)
     make = {
         "vae": lambda: VAE(tiny.VAE_CONFIG),
         "flat": lambda: FlatVAE((1, 8, 8), latent=3, hidden=16),
         "clip": lambda: MiniCLIP(tiny.text(), dim=8, channels=8),
+        "classifier": lambda: Classifier(channels=1, answers=10, strides=(1, 1, 2), width=8, dim=5),
     }
     model = make[kind]()
     back = weights.load(weights.save(model, tmp_path))

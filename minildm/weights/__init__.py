@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import configs, hub, original
 from ..clip import MiniCLIP
+from ..features import Classifier
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from ..text import TextPair
@@ -20,7 +21,7 @@ from ..vae import VAE, FlatVAE
 from . import archive, towers
 from .inspecting import inspect
 from .places import SHIPPED, fingerprint, locate, manifest, shipped, unused
-from .saving import save
+from .saving import CLASSIFIER, save
 from .single import Plan, plan_from_folder, plan_from_shapes
 
 __all__ = ["SHIPPED", "fingerprint", "inspect", "load", "locate", "manifest", "save", "shipped", "unused"]
@@ -33,8 +34,9 @@ def load(source: str | Path, device: str | torch.device = "cpu", dtype: torch.dt
     """A model in evaluation mode from a folder, an original single file, a shipped model's name or a hub id.
 
     What lies on the disk comes first. A pipeline gives a `LatentDiffusion`; a folder of one part gives that part:
-    `VAE`, `FlatVAE` or `MiniCLIP`. Of a single file, widths and depths are read from the shapes; heads, activation,
-    prediction and tokenizer are the published model's, or what the configuration files of the folder `config` say.
+    `VAE`, `FlatVAE`, `MiniCLIP` or `Classifier`. Of a single file, widths and depths are read from the shapes; heads,
+    activation, prediction and tokenizer are the published model's, or what the configuration files of the folder
+    `config` say.
     An autoencoder that overflows in half precision (SDXL's) stays in float32.
     Raises ONE `UserError` that names the file and every fault; nothing is half-loaded and nothing in a file is run.
     """
@@ -119,8 +121,11 @@ def _load_part(folder: Path, dtype: torch.dtype) -> nn.Module:
             model = VAE(configs.vae_from_hf(config))
         elif kind == "FlatVAE":
             model = FlatVAE(**{name: config[name] for name in ("shape", "latent", "hidden")})
+        elif kind == "Classifier":
+            model = Classifier(**{name: config[name] for name in CLASSIFIER})
         elif kind != "MiniCLIP":
-            raise UserError(f"config {folder / 'config.json'}, _class_name", kind, "AutoencoderKL, FlatVAE or MiniCLIP")
+            kinds = "AutoencoderKL, FlatVAE, MiniCLIP or Classifier"
+            raise UserError(f"config {folder / 'config.json'}, _class_name", kind, kinds)
     path = archive.find(folder, hub.WEIGHTS)
     tensors = archive.read(path)
     if kind == "MiniCLIP":

@@ -8,11 +8,14 @@ from torch import nn
 
 from .. import configs, hub
 from ..clip import MiniCLIP
+from ..features import Classifier
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from ..text import TextPair
 from ..vae import VAE, FlatVAE
 from . import archive, towers
+
+CLASSIFIER = ("channels", "answers", "strides", "width", "dim")  # what one is made with
 
 
 def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -29,12 +32,15 @@ def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float3
     elif isinstance(model, FlatVAE):
         config = {"_class_name": "FlatVAE", "shape": model.shape, "latent": model.latent, "hidden": model.hidden}
         _write(model, config, folder, dtype)
+    elif isinstance(model, Classifier):
+        config = {name: getattr(model, name) for name in CLASSIFIER}
+        _write(model, {"_class_name": "Classifier"} | config, folder, dtype)
     elif isinstance(model, MiniCLIP):
         towers.save_text(model.text, folder, dtype)
         config = {"_class_name": "MiniCLIP", "dim": model.dim, "channels": model.channels}
         _write(model, config, folder, dtype, skip="text.")
     else:
-        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE or MiniCLIP")
+        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE, MiniCLIP or Classifier")
     return folder
 
 

@@ -1,0 +1,72 @@
+"""A small classifier of pictures, whose inner states are features for `metrics`, and what it learns from.
+
+A network that was trained to name what is in a picture has to hold that in its last states; distances of these are
+what the Fréchet and kernel distance look at. Inception was trained on photographs and says little about shapes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, draw, render
+
+PLACES = 9
+QUESTIONS = len(COLOURS) * len(SHAPES) + len(SHAPES) * len(SIZES) + PLACES + len(BACKGROUNDS) + 1
+
+
+class Classifier(nn.Module):
+    """Pictures (b, c, h, w) in -1..1 -> logits (b, answers); `features` are the states (b, dim) before the last layer.
+
+    The strides of three convolutions have to bring it to 4 x 4: (2, 2, 2) from 32 x 32 pixels, (1, 1, 2) from 8 x 8.
+    """
+
+    def __init__(self, channels: int = 3, answers: int = QUESTIONS, strides: tuple[int, int, int] = (2, 2, 2),
+                 width: int = 32, dim: int = 64):  # fmt: skip
+        super().__init__()
+        self.channels, self.answers, self.strides = channels, answers, tuple(strides)
+        self.width, self.dim = width, dim
+        layers, c = [], channels
+        for stride, out in zip(strides, (width, 2 * width, 2 * width), strict=True):
+            layers += [nn.Conv2d(c, out, 3, stride, padding=1), nn.GroupNorm(8, out), nn.SiLU()]
+            c = out
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * c, dim), nn.SiLU())
+        self.head = nn.Linear(dim, answers)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pictures (b, c, h, w) in -1..1 -> features (b, dim)."""
+        return self.trunk(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def questions(scenes: Scenes) -> Tensor:
+    """What a picture of each scene should be answered, 0 or 1: (n, QUESTIONS) float32.
+
+    Is there an object of this colour and shape, one of this shape and size, one in this ninth of the frame, this
+    background, a second object?
+    """
+    n = len(scenes)
+    there = (scenes.shape >= 0).float()
+    shape, colour, size = (value.clamp(min=0) for value in (scenes.shape, scenes.colour, scenes.size))
+    ninth = 3 * (3 * scenes.y).long().clamp(0, 2) + (3 * scenes.x).long().clamp(0, 2)
+
+    def asked(index: Tensor, count: int) -> Tensor:
+        return torch.zeros(n, count).scatter_reduce(1, index, there, "amax")
+
+    return torch.cat([
+        asked(colour * len(SHAPES) + shape, len(COLOURS) * len(SHAPES)),
+        asked(shape * len(SIZES) + size, len(SHAPES) * len(SIZES)),
+        asked(ninth, PLACES),
+        F.one_hot(scenes.background, len(BACKGROUNDS)),
+        (scenes.count == 2)[:, None],
+    ], 1)  # fmt: skip
+
+
+def classifier_batch(seed: int, step: int, batch: int = 128) -> tuple[Tensor, Tensor]:
+    """Batch number `step` of a run: pictures (b, 3, 32, 32) and what `questions` says of them.
+
+    Half of the scenes have a pair that no model is shown: a judge has to know every pair.
+    """
+    parts = [draw(batch // 2, seed, step * batch, held_out=held) for held in (False, True)]
+    return torch.cat([render(part) for part in parts]), torch.cat([questions(part) for part in parts])
