@@ -60,4 +60,4 @@ def test_both_learn_and_their_features_tell_worlds_apart():
     with torch.no_grad():
         sets = (draw(300, seed=1, objects=1), draw(300, seed=2, objects=1), draw(300, seed=3, objects=2))
         one, again, two = (ema.model.features(render(scenes)) for scenes in sets)
-    assert metrics.kernel(one, two)[1] > 3 * metrics.kernel(one, again)[2]
+    assert metrics.frechet(one, two) > 1.5 * metrics.frechet(one, again)
