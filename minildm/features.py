@@ -17,16 +17,16 @@ QUESTIONS = len(COLOURS) * len(SHAPES) + len(SHAPES) * len(SIZES) + PLACES + len
 class Classifier(nn.Module):
     """Pictures (b, c, h, w) in -1..1 -> logits (b, answers); `features` are the states (b, dim) before the last layer.
 
-    The strides of three convolutions have to bring it to 4 x 4: (2, 2, 2) from 32 x 32 pixels, (1, 1, 2) from 8 x 8.
+    The strides of the convolutions have to bring it to 4 x 4: (1, 2, 2, 2) from 32 x 32 pixels, (1, 1, 2) from 8 x 8.
     """
 
-    def __init__(self, channels: int = 3, answers: int = QUESTIONS, strides: tuple[int, int, int] = (2, 2, 2),
+    def __init__(self, channels: int = 3, answers: int = QUESTIONS, strides: tuple[int, ...] = (1, 2, 2, 2),
                  width: int = 32, dim: int = 64):  # fmt: skip
         super().__init__()
         self.channels, self.answers, self.strides = channels, answers, tuple(strides)
         self.width, self.dim = width, dim
         layers, c = [], channels
-        for stride, out in zip(strides, (width, 2 * width, 2 * width), strict=True):
+        for stride, out in zip(strides, (width, *[2 * width] * (len(strides) - 1)), strict=True):
             layers += [nn.Conv2d(c, out, 3, stride, padding=1), nn.GroupNorm(8, out), nn.SiLU()]
             c = out
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * c, dim), nn.SiLU())
