@@ -7,7 +7,7 @@
 # - measure the scale factor, and find it lost or turned round;
 # - write the sampler of Stable Diffusion, with guidance, from memory.
 #
-# **Time:** about four minutes of computing on a laptop with 2 cores, no GPU, two of them training that you can watch;
+# **Time:** three to four minutes of computing on a laptop with 2 cores, no GPU, half of it training that you can watch;
 # an hour or two with the exercises.
 #
 # **Needs:** lesson 02 (what a VAE is), 04 (noise), 08 (samplers), 10 (guidance). Nothing is downloaded. Words in
@@ -764,13 +764,13 @@ check.agree("this cell and tasks.text2img", picture, theirs, within=1 / 255)
 print("the oracle reads:", oracle.describe(oracle.read(picture), 0))
 
 # %% [markdown]
-# ## Prompt studio
+# ## Play: the prompt studio
 #
 # The same loop, and this time it keeps what it saw on the way. Above: the state $z$ as it is at this step, as latents
 # and decoded. Below: what the model *guesses* the clean latents to be. Move **step** slowly from left to right. When
 # is it decided where something is? When, what it is? Then raise the scale and look at the same step again.
 
-# %%
+# %% tags=["explorer"] jupyter={"source_hidden": true}
 @lru_cache(64)
 def film(prompt, negative, seed, steps, scale):
     """States and guesses of one drawing: two lists of latents (1, 4, 8, 8)."""
