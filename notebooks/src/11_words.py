@@ -12,7 +12,7 @@
 # - show where in a picture each word is looked at, and what happens when one is hidden;
 # - find out whether a model reads sentences or bags of words, and steer a picture by a CLIP's slope.
 #
-# **Time:** about a minute and a half of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
+# **Time:** about a minute of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
 #
 # **Needs:** attention from lesson 06, guidance and steering by a slope from lesson 10. Nothing is downloaded. Words
 # in *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
@@ -581,12 +581,12 @@ check.exercise("11.cross_attention", look)
 # Neither Stable Diffusion nor our model hides its padding: they have learned to use it.
 
 # %% [markdown]
-# ## Words and their maps
+# ## Play: words and their maps
 #
 # Change words; hide one, or all end tokens. What does the model draw without *red*? Two of the four words can be
 # hidden without anything happening: which, and why? And what is left without any word, by the end tokens alone?
 
-# %%
+# %% tags=["explorer"] jupyter={"source_hidden": true}
 HIDE = ["nothing", "size", "colour", "shape", "ground", "end tokens", "all but end tokens"]
 
 

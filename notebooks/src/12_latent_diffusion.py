@@ -7,7 +7,7 @@
 # - measure the scale factor, and find it lost or turned round;
 # - write the sampler of Stable Diffusion, with guidance, from memory.
 #
-# **Time:** about four minutes of computing on a laptop with 2 cores, no GPU, two of them training that you can watch;
+# **Time:** three to four minutes of computing on a laptop with 2 cores, no GPU, half of it training that you can watch;
 # an hour or two with the exercises.
 #
 # **Needs:** lesson 02 (what a VAE is), 04 (noise), 08 (samplers), 10 (guidance). Nothing is downloaded. Words in
@@ -307,10 +307,7 @@ def roughness(pictures):
 
 
 kept = torch.arange(256, 320)  # pictures that none of them is trained on
-results = {"true": cloth[kept]}
-floor = evaluate.psnr((0.35 * threads * ground)[kept].square().mean().item())
-print(f"{'':22}{'dB':>6}{'threads':>10}{'seconds':>10}")
-print(f"{'all but the threads':22}{floor:6.1f}{0:10.3f}")
+results, lines = {"true": cloth[kept]}, []
 for term in ("squared error", "perceptual", "critic"):
     decoder, critic = networks()
     history = show.track(fight(decoder, critic, term), f"decoder, {term}", measure="squared error")
@@ -318,7 +315,10 @@ for term in ("squared error", "perceptual", "critic"):
         results[term] = finish(decoder, kept, seeded(9)).clamp(-1, 1)
     decibels = evaluate.psnr((results[term] - cloth[kept]).square().mean().item())
     share = roughness(results[term]) / roughness(cloth[kept])
-    print(f"{term:22}{decibels:6.1f}{share:10.3f}{history.times[-1]:10.1f}")
+    lines.append(f"{term:22}{decibels:6.1f}{share:10.3f}{history.times[-1]:10.1f}")
+floor = evaluate.psnr((0.35 * threads * ground)[kept].square().mean().item())
+print(f"{'':22}{'dB':>6}{'threads':>10}{'seconds':>10}\n{'all but the threads':22}{floor:6.1f}{0:10.3f}")
+print("\n".join(lines))
 rows = [pictures[:7] for pictures in results.values()]
 show.figure(show.strip(rows, [*results]), "True pictures, and three decoders that do not know the threads.")
 
@@ -471,7 +471,7 @@ check.exercise("12.pair", pair)
 # ### 12.gaussian: the bell curve of latents
 #
 # Write `imitate(z, eps)`. `z` are latents (n, c, h, w), `eps` noise from $\mathcal N(0, 1)$, (m, c, h, w). Return m
-# new latents, of the shape of `eps`, made from `eps` so that all their c*h*w numbers have the mean and the covariance
+# new latents, of the shape of `eps`, made from `eps` so that all their `c * h * w` numbers have the mean and the covariance
 # matrix of those in `z`. As one number is drawn by $\mu + \sigma \epsilon$, a vector is by $\mu + L\,\epsilon$, with
 # $L L^T$ the covariance matrix (`torch.cov`, `torch.linalg.cholesky`).
 #
@@ -663,7 +663,7 @@ judge(
 )
 
 # %% [markdown]
-# Look at the seconds a step: in latents it is several times cheaper, and so the latent model saw several times as many
+# Look at the seconds a step: in latents it costs less than half, and so the latent model saw more than twice as many
 # pictures. Less than a minute is not much, though. Here are the same two after 300 seconds on two cores, from shipped
 # snapshots. The commands that made them are printed too; run them if you have ten minutes.
 
@@ -764,13 +764,13 @@ check.agree("this cell and tasks.text2img", picture, theirs, within=1 / 255)
 print("the oracle reads:", oracle.describe(oracle.read(picture), 0))
 
 # %% [markdown]
-# ## Prompt studio
+# ## Play: the prompt studio
 #
 # The same loop, and this time it keeps what it saw on the way. Above: the state $z$ as it is at this step, as latents
 # and decoded. Below: what the model *guesses* the clean latents to be. Move **step** slowly from left to right. When
 # is it decided where something is? When, what it is? Then raise the scale and look at the same step again.
 
-# %%
+# %% tags=["explorer"] jupyter={"source_hidden": true}
 @lru_cache(64)
 def film(prompt, negative, seed, steps, scale):
     """States and guesses of one drawing: two lists of latents (1, 4, 8, 8)."""
@@ -831,7 +831,7 @@ cpu = weights.load("shapes")
 with torch.no_grad():
     z0 = cpu.vae.encode(runs.scene_batch(runs.UNET_SEED, 0, 1024, objects=1)[0])[0]
 config = replace(runs.SMALL_LATENT, context_dim=None)
-shown = {}
+shown, lines = {}, []
 for name, deviation in (("broken", broken), ("mended", mended)):
     torch.manual_seed(0)
     network = UNet(config)
@@ -851,8 +851,9 @@ for name, deviation in (("broken", broken), ("mended", mended)):
         *_, drawn = sample.ddim(guess, noise[:8], levels.pick(schedule, 25, "trailing"))
         shown[name] = cpu.vae.decode(drawn * deviation).clamp(-1, 1)
     last = sum(history.losses[-20:]) / len(history.losses[-20:])
-    print(f"{name}: loss {last:.3f}; error of the guess half-way {error / data.var():.2f} of the data's variance "
-          "(the average: 1)")  # fmt: skip
+    lines.append(f"{name}: loss {last:.3f}; error of the guess half-way {error / data.var():.2f} of the data's variance "
+                 "(the average: 1)")  # fmt: skip
+print("\n".join(lines))
 show.figure(
     show.strip(list(shown.values()), list(shown)),
     f"Drawn without prompts after {SCALE_SECONDS} s of training, with the broken and with the mended factor.",
