@@ -37,18 +37,16 @@ def run(work: Callable[[], object], seconds: float) -> tuple[BaseException | Non
     left running in its own thread, and what is returned is a `TimeoutError`.
     """
     ended: list[BaseException | None] = []
-
-    threads = torch.get_num_threads()
+    begun, threads = threading.Event(), torch.get_num_threads()
 
     def body():
-        torch.set_num_threads(1)  # of this thread, and of those that begin after it
         try:
+            begun.set()
+            torch.set_num_threads(1)  # of this thread, and of those that begin after it
             work()
             ended.append(None)
         except BaseException as error:  # whatever it is, it belongs into the verdict
             ended.append(error)
-        finally:
-            torch.set_num_threads(threads)
 
     # a thread and no process, because functions of a notebook do not travel; no signal, because Windows has none
     thread = threading.Thread(target=body, daemon=True)
@@ -56,9 +54,11 @@ def run(work: Callable[[], object], seconds: float) -> tuple[BaseException | Non
     with contextlib.redirect_stdout(printed):
         thread.start()
         try:
+            begun.wait()  # from here on whatever is raised in it is caught in it
             _wait(thread, seconds)
         finally:  # also where the learner interrupts the waiting
             stop(thread)
+            torch.set_num_threads(threads)  # not in the thread, where `Stopped` may arrive in the midst of it
     return (ended[0] if ended else TimeoutError()), printed.text
 
 
