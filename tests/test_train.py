@@ -253,7 +253,12 @@ def test_the_decoder_recipe_trains_the_decoder_of_the_vae_it_is_given():
 def test_hard_negatives_join_the_mini_clip_late(monkeypatch):
     asked = []
     real = readers.clip_batch
-    monkeypatch.setattr(readers, "clip_batch", lambda seed, step, b, k: asked.append((step, k)) or real(seed, step, b, k))
+
+    def noted(seed, step, batch, negatives):
+        asked.append((step, negatives))
+        return real(seed, step, batch, negatives)
+
+    monkeypatch.setattr(readers, "clip_batch", noted)
     run = readers.clip_run(batch=8, negatives=2, alone=3)
     asked.clear()
     for step in range(2, 5):
