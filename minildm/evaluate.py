@@ -20,6 +20,7 @@ from .pipe import LatentDiffusion
 from .scenes import Scenes, captions, draw, place, render
 from .scenes.negatives import false_captions
 from .tasks import text2img
+from .train import device_of
 from .vae import VAE, FlatVAE, kl_divergence
 from .weights import load
 
@@ -167,7 +168,7 @@ def _there_and_back(vae: VAE, n: int, seed: int, held_out: bool, batch: int) -> 
     """Scenes through the encoder's mean and the decoder: PSNR of the mean error, and the oracle's reading."""
     scenes = draw(n, seed + SEED, held_out=held_out)
     pictures = render(scenes)
-    device = next(vae.parameters()).device
+    device = device_of(vae)
     back = torch.cat([vae.decode(vae.encode(x.to(device))[0]).cpu() for x in pictures.split(batch)])
     back = back.clamp(-1, 1)
     shares = oracle.accuracy(oracle.read(back), scenes)
@@ -178,7 +179,7 @@ def _there_and_back(vae: VAE, n: int, seed: int, held_out: bool, batch: int) -> 
 @torch.no_grad()
 def _digits(vae: FlatVAE) -> Figures:
     """The test digits through the encoder's mean and the decoder."""
-    pictures = data.digits("test")[0].to(next(vae.parameters()).device)
+    pictures = data.digits("test")[0].to(device_of(vae))
     mean, logvar = vae.encode(pictures)
     error = (vae.decode(mean) - pictures).square().mean().item()
     kl = kl_divergence(mean, logvar).mean().item()
@@ -189,7 +190,7 @@ def _digits(vae: FlatVAE) -> Figures:
 def _told_apart(clip: MiniCLIP, n: int, seed: int, objects: int, batch: int) -> Figures:
     """How often a picture is nearer to its caption than to each of four captions with one fact changed."""
     hits = pairs = 0
-    device = next(clip.parameters()).device
+    device = device_of(clip)
     for start in range(0, n, batch):
         scenes = draw(min(batch, n - start), seed + SEED, start, objects)
         true = captions(scenes, seed + SEED, start, full=True)
@@ -207,7 +208,7 @@ def _told_apart(clip: MiniCLIP, n: int, seed: int, objects: int, batch: int) -> 
 def _named(model: Classifier, n: int, seed: int, held_out: bool, batch: int) -> Figures:
     """How often every question about a scene is answered rightly, and how often one is."""
     scenes = draw(n, seed + SEED, held_out=held_out)
-    device = next(model.parameters()).device
+    device = device_of(model)
     answers = torch.cat([model(x.to(device)).cpu() for x in render(scenes).split(batch)]) > 0
     right = answers == questions(scenes).bool()
     return {"all": oracle.wilson(int(right.all(1).sum()), n), "one": oracle.wilson(int(right.sum()), right.numel())}
@@ -216,5 +217,5 @@ def _named(model: Classifier, n: int, seed: int, held_out: bool, batch: int) -> 
 @torch.no_grad()
 def _digits_named(model: Classifier) -> Figures:
     pictures, labels = data.digits("test")
-    hits = model(pictures.to(next(model.parameters()).device)).argmax(1).cpu() == labels
+    hits = model(pictures.to(device_of(model))).argmax(1).cpu() == labels
     return {"right": oracle.wilson(int(hits.sum()), len(hits))}

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, draw, render
+from .scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, Scenes, draw, ninth, render
 
-PLACES = 9
-QUESTIONS = len(COLOURS) * len(SHAPES) + len(SHAPES) * len(SIZES) + PLACES + len(BACKGROUNDS) + 1
+QUESTIONS = len(COLOURS) * len(SHAPES) + len(SHAPES) * len(SIZES) + len(PLACES) + len(BACKGROUNDS) + 1
 
 
 class Classifier(nn.Module):
@@ -49,7 +48,6 @@ def questions(scenes: Scenes) -> Tensor:
     n = len(scenes)
     there = (scenes.shape >= 0).float()
     shape, colour, size = (value.clamp(min=0) for value in (scenes.shape, scenes.colour, scenes.size))
-    ninth = 3 * (3 * scenes.y).long().clamp(0, 2) + (3 * scenes.x).long().clamp(0, 2)
 
     def asked(index: Tensor, count: int) -> Tensor:
         return torch.zeros(n, count).scatter_reduce(1, index, there, "amax")
@@ -57,7 +55,7 @@ def questions(scenes: Scenes) -> Tensor:
     return torch.cat([
         asked(colour * len(SHAPES) + shape, len(COLOURS) * len(SHAPES)),
         asked(shape * len(SIZES) + size, len(SHAPES) * len(SIZES)),
-        asked(ninth, PLACES),
+        asked(ninth(scenes), len(PLACES)),
         F.one_hot(scenes.background, len(BACKGROUNDS)),
         (scenes.count == 2)[:, None],
     ], 1)  # fmt: skip

@@ -77,12 +77,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = x if context is None else context
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  #                          (b, heads, n, d/heads)
-            for y in (self.to_q(x), self.to_k(context), self.to_v(context))
-        )
+        q, k, v = (self.split(y) for y in (self.to_q(x), self.to_k(context), self.to_v(context)))
         out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out[0](out.transpose(1, 2).flatten(2))  #                          (b, n, d)
+
+    def split(self, y: Tensor) -> Tensor:
+        """(b, n, d) -> (b, heads, n, d/heads): head 0 has the first of the d numbers, and so on."""
+        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 @contextmanager
@@ -96,8 +97,7 @@ def watched(network: nn.Module, name: str = "attn2") -> Iterator[list[Tensor]]:
 
     def look(layer: Attention, inputs: tuple, _: Tensor) -> None:
         x, context = inputs if len(inputs) == 2 else (inputs[0], None)
-        q, k = layer.to_q(x), layer.to_k(x if context is None else context)
-        q, k = (y.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for y in (q, k))
+        q, k = layer.split(layer.to_q(x)), layer.split(layer.to_k(x if context is None else context))
         seen.append((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1).mean(1))
 
     hooks = [layer.register_forward_hook(look) for path, layer in network.named_modules() if path.endswith(name)]

@@ -169,7 +169,7 @@ def fit(
     Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
     """
     check_length(steps, seconds)
-    device = next(model.parameters()).device
+    device = device_of(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     step, spent = 0, 0.0

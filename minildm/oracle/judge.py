@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..files import UserError
-from ..scenes import Scenes, place, relation
+from ..scenes import Scenes, ninth, place, relation
 from .reading import Reading
 
 
@@ -35,10 +35,9 @@ def matches(reading: Reading, scenes: Scenes, every_place: bool = False) -> dict
     right["count"] = got.count == scenes.count
 
     places, relations = _asked(scenes, every_place)
-    cell = 3 * (3 * got.y).long().clamp(0, 2) + (3 * got.x).long().clamp(0, 2)
     dx, dy = got.x[:, 0] - got.x[:, 1], got.y[:, 0] - got.y[:, 1]
     side = torch.where(dx.abs() > dy.abs(), (dx > 0).long(), 2 + (dy > 0).long())
-    right["place"] = ((cell == places) | (places < 0)).all(1) & right["count"]
+    right["place"] = ((ninth(got) == places) | (places < 0)).all(1) & right["count"]
     right["relation"] = ((side == relations) | (relations < 0)) & right["count"]
     right = {name: value & reading.readable for name, value in right.items()}
     return right | {"all": torch.stack(list(right.values())).all(0)}

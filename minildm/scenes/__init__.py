@@ -3,7 +3,7 @@
 from .captions import WORDS, captions, unknown_words
 from .render import edge_map, layout_map, masks, render
 from .words import BACKGROUNDS, COLOURS, HELD_OUT, PLACES, RELATIONS, SHAPES, SIZES
-from .world import Scenes, draw, place, relation
+from .world import Scenes, draw, ninth, place, relation
 
 __all__ = [
     "BACKGROUNDS",
@@ -20,6 +20,7 @@ __all__ = [
     "edge_map",
     "layout_map",
     "masks",
+    "ninth",
     "place",
     "relation",
     "render",

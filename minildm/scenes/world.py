@@ -189,13 +189,18 @@ def relation(scenes):
     return torch.where(sure, found, -1)
 
 
+def ninth(scenes):
+    """(n, 2) int64: index into PLACES of each object's centre, in doubt or not; of an absent one that of its 0, 0."""
+    column, row = ((3 * v).long().clamp(0, 2) for v in (scenes.x, scenes.y))
+    return 3 * row + column
+
+
 def place(scenes):
     """(n, 2) int64: index into PLACES of each object's centre; -1 if absent, or in doubt.
 
     The frame is cut in thirds each way; in doubt is a centre within 1.5 pixels of 32 of a cut.
     """
-    column, row = ((3 * v).long().clamp(0, 2) for v in (scenes.x, scenes.y))
     sure = scenes.shape >= 0
     for v in (scenes.x, scenes.y):
         sure = sure & ((v - 1 / 3).abs() >= UNSURE) & ((v - 2 / 3).abs() >= UNSURE)
-    return torch.where(sure, 3 * row + column, -1)
+    return torch.where(sure, ninth(scenes), -1)

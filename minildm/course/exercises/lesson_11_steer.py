@@ -43,27 +43,17 @@ class World:
         self.sentences = F.normalize(draw(b, 5), dim=-1)
         self.level = Level(300.0, 0.8, 0.6)
 
-    def guess(self, x: Tensor, level: Level) -> Tensor:
-        return level.alpha * x + 0.3 * x.sin()
-
-    def decode(self, z: Tensor) -> Tensor:
-        return torch.tanh(z @ self.wide)
-
-    def look(self, pictures: Tensor) -> Tensor:
-        return 3 * pictures @ self.eye
-
-    def functions(self) -> list[Callable]:
-        """The three as functions: a message tells a method by its address."""
+        # functions and no methods: a message tells a method by its address
         def guess(x: Tensor, level: Level) -> Tensor:
-            return self.guess(x, level)
+            return level.alpha * x + 0.3 * x.sin()
 
         def decode(z: Tensor) -> Tensor:
-            return self.decode(z)
+            return torch.tanh(z @ self.wide)
 
         def look(pictures: Tensor) -> Tensor:
-            return self.look(pictures)
+            return 3 * pictures @ self.eye
 
-        return [guess, decode, look]
+        self.guess, self.decode, self.look = guess, decode, look
 
     def answers(self, x: Tensor, scale: float) -> list[tuple[Tensor, str]]:
         z = self.guess(x, self.level)
@@ -85,7 +75,7 @@ def knows_its_sentence(fn: Callable) -> None:
     for b, scale in ((3, 5.0), (4, 14.0)):
         world = World(b, seed=b)
         call = f"For {b} pictures and a scale of {scale:g}, log_prob(x, level)"
-        log_prob = fn(*world.functions(), world.sentences, scale)
+        log_prob = fn(world.guess, world.decode, world.look, world.sentences, scale)
         if not callable(log_prob):
             raise Wrong(f"log_prob_of gives {told(log_prob)}; a function of (x, level) is wanted", LATER)
         x = world.x.clone().requires_grad_()
