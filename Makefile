@@ -12,7 +12,7 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint browser notebooks checkpoints parity real
+.PHONY: help lab test quick lint browser notebooks checkpoints league parity real
 .PHONY: lab-environment test-environment browser-environment
 
 help:  ## show this list
@@ -55,7 +55,16 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
-	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae
+	$(TRAIN) classifier --out runs/classifier --resume
+	$(TRAIN) digits-classifier --out runs/digits-classifier --resume
+	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae classifier digits-classifier
+
+LEAGUE := .venv/bin/minildm league --out minildm/league/results
+
+league: test-environment  ## the runs that lesson 13 quotes (four hours of one core), or what is left of them
+	$(LEAGUE) --budget 60
+	$(LEAGUE) --budget 300
+	$(LEAGUE) --budget 1200 --seeds 1
 
 lab-environment:
 	@$(PYTHON) tools/environment.py lab $(ASKED)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.side import arguments, half, pair, peak, tell, tell_memory
+from benchmarks.side import arguments, half, pair, tell, tell_memory
 from minildm import tasks, weights
 from minildm.configs import vae_to_hf
-from minildm.devices import best_device
+from minildm.devices import best_device, peak
 from minildm.pipe import LatentDiffusion
 from minildm.vae import VAE
 from tools.full_size import write_folder

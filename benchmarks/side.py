@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], object]
 
@@ -46,25 +45,6 @@ def pair(ours: Work, theirs: Work, rounds: int, warm: int = 1) -> Pair:
     mine, others = mine[warm:], others[warm:]
     ratios = sorted(a / b for a, b in zip(mine, others, strict=True))
     return Pair(statistics.median(mine), statistics.median(others), statistics.median(ratios), ratios[0], ratios[-1])
-
-
-def peak(work: Work) -> int:
-    """Bytes that PyTorch's tensors take at most during `work`, beyond what is held before it."""
-    if torch.cuda.is_available():
-        finish()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        finish()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        work()
-    held = most = 0
-    for event in watched.profiler.kineto_results.events():
-        if event.name() == "[memory]":  # one allocation, or below zero one given back
-            held += event.nbytes()
-            most = max(most, held)
-    return most
 
 
 def half(device: torch.device) -> torch.dtype:

@@ -9,9 +9,9 @@ sides. "Best": ours with its best single switch, theirs as it comes.
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.side import arguments, pair, peak, seconds, tell, tell_memory
+from benchmarks.side import arguments, pair, seconds, tell, tell_memory
 from minildm.configs import unet_to_hf
-from minildm.devices import best_device
+from minildm.devices import best_device, peak
 from minildm.runs import LATENT_CONFIG
 from minildm.train import precision
 from minildm.unet import UNet, UNetConfig
