@@ -3,6 +3,7 @@
 The library takes the device it is given; notebooks and commands ask here.
 """
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -28,6 +29,7 @@ def peak(work: Callable[[], object]) -> int:
         work()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes to stderr that it starts, and of GPUs
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         work()
     held = most = 0

@@ -3,16 +3,19 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from minildm import league, oracle, weights
+from minildm import cli, league, oracle, weights
 from minildm.evaluate import prompts
 from minildm.files import UserError
 from minildm.league import contestants, judging, running, telling
 from minildm.league.running import Job
 from minildm.scenes import SHAPES, render
+from minildm.train import Progress
 from minildm.unet import UNet
 from minildm.vae import VAE
 
@@ -207,3 +210,33 @@ def test_oracle_and_figures_agree_on_what_is_asked():
     _, wanted = prompts("one", 64)
     read = oracle.accuracy(oracle.read(render(wanted)), wanted)
     assert league.figures(render(wanted))["oracle all"] == read["all"]
+
+
+def test_the_command_runs_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
+    def played(job, folder, device):
+        fake(Path(folder), job, job.lr)
+        yield Progress(1, 1.0, 1.0, 0.0, 0.0)
+
+    monkeypatch.setattr(cli.contest, "play", played)
+    words = ["league", "--budget", "300", "--seeds", "1", "--entry", "vae", "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count(".json") == len(running.RATES) + 1
+    assert "| conditional VAE |" in done.stdout
+    again = CliRunner().invoke(cli.app, words)
+    assert ".json" not in again.stdout
+    assert "| conditional VAE |" in again.stdout
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--entry", "gan"], "entry: got 'gan'; expected one of vae"),
+    (["--budget", "0"], "got '0'; expected a whole number from 1"),
+    (["--seeds", "two"], "got 'two'; expected a whole number from 1"),
+])  # fmt: skip
+def test_a_wrong_wish_for_the_league_is_one_line(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["league", *words])
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "and nothing was written"
