@@ -152,6 +152,7 @@ def test_every_job_is_done_once_the_rates_first_and_the_best_one_is_kept(tmp_pat
     assert rest == {(e, 300, s, running.RATES[e == "vae"]) for e in ("vae", "latent-shipped") for s in (0, 1)}
     assert list(league.jobs(300, 2, tmp_path, ["vae", "latent-shipped"])) == []
     assert [job.seed for job in league.jobs(300, 3, tmp_path, ["vae"])] == [2], "and what is new is all that is left"
+    assert "| **0.000 (-0.100 to 0.100)** |" in league.rates(tmp_path)
     runs = league.kept(tmp_path)
     assert {run["lr"] for run in runs if run["entry"] == "vae"} == {running.RATES[1]}
     assert [run["seconds"] for run in runs if run["entry"] == "vae"] == [60, 300, 300]

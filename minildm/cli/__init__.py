@@ -164,7 +164,7 @@ def league(
                     bar.set_description(f"{job.name}, drawing")
                 bar.update(now.fraction - bar.n)
         typer.echo(out / f"{job.name}.json")
-    typer.echo(contest.table(contest.kept(out), budget))
+    typer.echo(f"{contest.rates(out)}\n\n{contest.table(contest.kept(out), budget)}")
 
 
 @app.command()

@@ -7,9 +7,9 @@ what `judging` says of them. The runs that the course quotes are in `results`.
 from .contestants import ENTRIES, ConditionalVAE, Contestant
 from .judging import figures
 from .running import Job, jobs, play, tuned
-from .telling import figure, kept, pictures, results, table
+from .telling import figure, kept, pictures, rates, results, table
 
 __all__ = [
     "ENTRIES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept", "pictures", "play",
-    "results", "table", "tuned",
+    "rates", "results", "table", "tuned",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import show
 from ..files import UserError
 from .contestants import ENTRIES
-from .running import CALLS, RUNG, TUNING, Job, tuned
+from .running import CALLS, RATES, RUNG, TUNING, Job, tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,6 +80,21 @@ def table(runs: Sequence[dict], seconds: int) -> str:
         sampling = sum(run["sampling"][calls] for run in some) / len(some)
         cells += [str(len(some)), f"{some[0]['parameters'] / 1e6:.2f} M", f"{sampling:.1f}", f"{some[0]['memory']:.0f}"]
         lines.append("| " + " | ".join([title, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def rates(folder: str | Path = RESULTS) -> str:
+    """What each learning rate came to, the kernel distance after TUNING seconds, as Markdown; the chosen one bold."""
+    heads = ["learning rate", *(f"{lr:g}" for lr in RATES)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    found = {(run["entry"], run["lr"]): run for run in results(folder) if (run["seconds"], run["seed"]) == (TUNING, 0)}
+    for entry, title in ENTRIES.items():
+        some = [found[entry, lr] for lr in RATES if (entry, lr) in found]
+        if len(some) == len(RATES):
+            cells = [_cell(over_seeds([run], "seen", "kernel")) for run in some]
+            best = RATES.index(tuned(entry, Path(folder)))
+            cells[best] = f"**{cells[best]}**"
+            lines.append("| " + " | ".join([title, *cells]) + " |")
     return "\n".join(lines)
 
 
