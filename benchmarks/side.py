@@ -82,7 +82,10 @@ def arguments(what: str, tiny: str) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help=tiny)
     parser.add_argument("--record", action="store_true", help="write what was measured into docs/results")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.record and asked.tiny:
+        parser.error("--record writes all rows anew, and --tiny measures only some")
+    return asked
 
 
 def keep(what: str, ratio: float | list[float], ours: float, theirs: float, goal: float | None) -> None:

@@ -18,10 +18,12 @@ TEMPLATES = sorted((ROOT / "docs" / "results").glob("*.md.in"))
 
 @pytest.fixture
 def house(tmp_path):
-    """A copy of all that the figures depend on."""
+    """A copy of all that the figures depend on, its pages as they should be."""
     for name in ("README.md", "docs", MANIFEST):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    for path, text in pages(tmp_path).items():
+        path.write_text(text, encoding="utf-8")
     return tmp_path
 
 
@@ -96,6 +98,13 @@ def test_every_result_is_shown():
     assert shown - {"league"} == set(results(ROOT))
 
 
+def test_another_machine_is_named_beside_its_figures():
+    known = results(ROOT)
+    said = "".join(path.read_text(encoding="utf-8") for path in TEMPLATES)
+    for name, one in known.items():
+        assert one["machine"] == known["shapes"]["machine"] or f"{{{name}/machine}}" in said, name
+
+
 def test_the_shipped_models_figures_stand_in_one_place():
     models = json.loads((ROOT / MANIFEST).read_text(encoding="utf-8"))["models"]
     for path in (ROOT / "docs" / "results").glob("*.json"):
@@ -142,8 +151,8 @@ def test_a_goal_is_missed_until_the_value_reaches_it(house):
 
 
 @pytest.mark.parametrize(("file", "old", "new", "told"), [
-    ("docs/results/unet.json", '"training step, same"', '"other"', r"unet\.json: got .*'training step, same/ratio'"),
-    (SHAPES, '"two/all"', '"three/all"', r"shapes\.json: got .*no goal 'two/all'.*(measurements|card|claims)\.md\.in shows"),
+    ("docs/results/unet.json", '"training step, same"', '"a"', r"unet\.json: .*no value 'training step, same/ratio'"),
+    (SHAPES, '"two/all"', '"three/all"', r"shapes\.json: .*no goal 'two/all'.*(measurements|card|claims)\.md\.in has"),
     ("docs/results/claims.md.in", "{parity/date}", "{purity/date}", r"claims\.md\.in: \{purity/date\}: got 'purity'"),
     ("README.md", "results/claims.md.in", "results/clams.md.in", r"got .*clams.*; expected one of card, claims"),
     (SHAPES, "2026-11-21", "21.11.", r"shapes\.json: got '21\.11\.'; expected a date"),
@@ -178,11 +187,12 @@ def test_pages_are_written_once(house, monkeypatch, capsys):
         return stop.value.code, *capsys.readouterr()
 
     assert run("--check") == (None, "", "") == run()
+    before = (house / "README.md").read_text(encoding="utf-8")
     replace(house / "README.md", "0.966 (0.953", "0.976 (0.963")
     code, out, _ = run("--check")
     assert "README.md, line" in code and "0.976 (0.963" in code and out == ""
     assert run() == (None, "README.md\n", "") and run() == (None, "", "") == run("--check")
-    assert (house / "README.md").read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (house / "README.md").read_text(encoding="utf-8") == before
     replace(house / SHAPES, '"command"', '"order"')
     code, out, err = run()
     assert code == 2 and out == "" and err.startswith("error: docs/results/shapes.json") and err.count("\n") == 1

@@ -109,15 +109,17 @@ def render(text: str, known: dict[str, dict], where: str, root: Path = ROOT) -> 
         one = known[name]
         if keys in (["command"], ["date"], ["machine"]):
             return one[keys[0]]
+        kind, value = "value", one["values"]
         try:
-            value = one["values"]
             for key in keys:
                 value = value[int(key)] if isinstance(value, list) else value[key]
-            aim = one["goals"]["/".join(keys)] if place[1] else None
-            return _goal(aim, value, place[3] or "") if place[1] else _shown(value, place[3] or "")
+            if not place[1]:
+                return _shown(value, place[3] or "")
+            kind = "goal"
+            return _goal(one["goals"]["/".join(keys)], value, place[3] or "")
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            lacks = f"no {'goal' if place[1] else 'value'} {'/'.join(keys)!r}"
-            raise UserError(f"{RESULTS.as_posix()}/{name}.json", lacks, f"what {where} shows: {place[0]}") from error
+            lacks = f"no {kind} {'/'.join(keys)!r} that can be shown"
+            raise UserError(f"{RESULTS.as_posix()}/{name}.json", lacks, f"what {where} has: {place[0]}") from error
 
     return re.sub(r"\n{3,}", "\n\n", PLACE.sub(filled, text))  # a section can be empty
 
