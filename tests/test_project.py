@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".json", ".ipynb", ".txt", ".cff", ".jsonl", ""}
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".json", ".ipynb", ".txt", ".cff", ".jsonl", ".in", ""}
 
 
 def tracked():
