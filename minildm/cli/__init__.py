@@ -151,6 +151,7 @@ def league(
         list[str] | None, typer.Option(help="Of " + ", ".join(contest.ENTRIES) + "; can be repeated; else all.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the runs lie; what is there is not run again.")] = Path("league"),
+    figure: Annotated[Path | None, typer.Option(help="A PNG file for the figure of all that lies there.")] = None,
 ) -> None:
     """Compare kinds of models at equal seconds: a VAE, pixel diffusion, latent diffusion, latent flow."""
     from tqdm import tqdm
@@ -164,6 +165,8 @@ def league(
                     bar.set_description(f"{job.name}, drawing")
                 bar.update(now.fraction - bar.n)
         typer.echo(out / f"{job.name}.json")
+    if figure:
+        contest.figure(contest.kept(out)).savefig(pngs.named(figure), facecolor="white")
     typer.echo(f"{contest.rates(out)}\n\n{contest.table(contest.kept(out), budget)}")
 
 
