@@ -122,14 +122,16 @@ def pictured(pictures: Tensor, wanted: Scenes | None = None) -> Figures:
     """What the oracle reads in pictures (n, 3, h, w) in -1..1, against the scenes that `prompts` gave.
 
     Shares with their 95% intervals: each of ATTRIBUTES, where "all" is what counts and "place" and "relation"
-    are shares of the prompts that state them; "held-out forms" is "all" in the last quarter. "spread x" and
-    "spread y": see `spread`. Without wanted scenes only "readable" is told.
+    are shares of the prompts that state them; "wrong binding" and "wrong relation" are `oracle.errors`; "held-out
+    forms" is "all" in the last quarter. "spread x" and "spread y": see `spread`. Without wanted scenes only
+    "readable" is told.
     """
     reading = oracle.read(pictures)
     if wanted is None:
         return {"readable": oracle.wilson(int(reading.readable.sum()), len(reading))}
     shares = oracle.accuracy(reading, wanted)
     figures: Figures = {name: shares[name] for name in ATTRIBUTES if name in shares}
+    figures |= {f"wrong {name}": share for name, share in oracle.errors(reading, wanted).items()}
     quarter = len(pictures) // 4
     if quarter:
         right = oracle.matches(reading, wanted)["all"][-quarter:]
