@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from minildm import evaluate, oracle, recipes, runs, scenes
+from minildm import evaluate, oracle, recipes, runs, scenes, weights
 from minildm.clip import MiniCLIP
 from minildm.features import QUESTIONS, Classifier, questions
 from minildm.files import UserError
@@ -302,8 +302,6 @@ def test_a_clip_is_measured_by_its_hard_negatives():
 def test_figures_are_ready_for_json(tmp_path):
     import json
 
-    from minildm import weights
-
     weights.save(tiny.pipe(), tmp_path)
     table = evaluate.figures(tmp_path, 4, steps=1, sets=["one"])
     assert json.loads(json.dumps(table)) == table
@@ -324,3 +322,9 @@ def test_wrong_wishes_are_refused(wrong, word):
 def test_other_models_are_refused():
     with pytest.raises(UserError, match="model: got 'Linear'"):
         evaluate.evaluate(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["shapes/vae", "digits-vae", "clip", "digits-classifier", "pixel"])
+def test_sets_of_prompts_are_for_models_with_prompts(name):
+    with pytest.raises(UserError, match=r"sets: got \['one'\]; expected none"):
+        evaluate.evaluate(weights.load(name), 2, sets=["one"])
