@@ -170,6 +170,23 @@ def test_seeds_are_told_by_their_mean_and_the_widest_interval(tmp_path):
     assert "| 3 | 0.84 M | 0.1 | 30 |" in line
 
 
+def test_the_figure_shows_every_run_with_its_interval(tmp_path):
+    ladder = {str(calls): {"kernel": [1 / calls, 0.5 / calls, 2 / calls]} for calls in running.LADDER}
+    for seconds, seed in ((60, 0), (60, 1), (300, 0)):
+        for lr in running.RATES:
+            for at, entry in enumerate(league.ENTRIES):
+                fake(tmp_path, Job(entry, seconds, seed, lr), 60 / seconds + at, calls=ladder if seconds > 60 else {})
+    fig = league.figure(league.kept(tmp_path))
+    fig.savefig(tmp_path / "league.png")
+    quality, *_, by_calls, costs = fig.axes
+    assert len(quality.containers) == len(by_calls.containers) == len(costs.lines) == len(league.ENTRIES)
+    for at, bars in enumerate(quality.containers):
+        assert bars.lines[0].get_xdata().tolist() == [60, 300]
+        assert bars.lines[0].get_ydata().tolist() == pytest.approx([1 + at, 0.2 + at])
+    assert by_calls.containers[1].lines[0].get_xdata().tolist() == list(running.LADDER)
+    assert "after 300 s" in by_calls.get_title(loc="left")
+
+
 @pytest.mark.slow
 def test_a_job_leaves_figures_and_pictures_and_is_not_trained_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "PICTURES", 32)

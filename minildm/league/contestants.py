@@ -120,10 +120,12 @@ class Contestant:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.entry in ("latent", "flow"):
-                coder = runs.vae_run(VAE_CONFIG, BATCH, objects=1)
-                yield from fitted("autoencoder", coder, seconds * AUTOENCODER)
+                yield from fitted("autoencoder", self._autoencoder(), seconds * AUTOENCODER)
                 self.vae = self.model
             yield from fitted("drawing", self._drawing(), seconds)
+
+    def _autoencoder(self) -> Run:
+        return runs.vae_run(VAE_CONFIG, BATCH, objects=1)
 
     def _drawing(self) -> Run:
         """The run of what draws, in the latents of what was trained before it."""
@@ -140,8 +142,13 @@ class Contestant:
         return sum(p.numel() for part in parts for p in part.parameters())
 
     def memory(self) -> float:
-        """Megabytes for training: weights, their mean, Adam's two moments, and what a step takes at most."""
-        run = self._drawing()
+        """Megabytes for training: weights, their mean, Adam's two moments, and what a step takes at most.
+
+        Of a latent model that has trained its autoencoder, in the training that takes more.
+        """
+        return max(map(self._memory, [self._drawing()] + [self._autoencoder()] * (self.entry in ("latent", "flow"))))
+
+    def _memory(self, run: Run) -> float:
         run.model.to(self.device)
         kept = 4 * sum(p.numel() * p.element_size() for p in run.model.parameters())
 
