@@ -210,7 +210,8 @@ def precision_by_sorting(real, made, k):
 
 
 def precision_with(radius=lambda x, k: torch.cdist(x, x).kthvalue(k + 1, dim=1).values,
-                   say=lambda inside, dim: inside.any(dim).double().mean(), power=1, balls=False, turned=False):  # fmt: skip
+                   say=lambda inside, dim: inside.any(dim).double().mean(), power=1, balls=False,
+                   turned=False):  # fmt: skip
     """A right answer but for one of its parts."""
 
     def precision_recall(real, made, k):
@@ -391,8 +392,11 @@ def copying_by_counting(train, held_out, made):
     return points / (len(near) * len(far))
 
 
-def copying_with(reach=lambda x, train: torch.cdist(x, train).amin(1),
-                 say=lambda near, far: ((near[:, None] < far).double() + (near[:, None] == far) / 2).mean()):  # fmt: skip
+def half_for_ties(near, far):
+    return ((near[:, None] < far).double() + (near[:, None] == far) / 2).mean()
+
+
+def copying_with(reach=lambda x, train: torch.cdist(x, train).amin(1), say=half_for_ties):
     """A right answer but for its distances, or for how they are compared."""
     return lambda train, held_out, made: say(reach(made, train), reach(held_out, train))
 

@@ -44,8 +44,8 @@ def compare(got: object, want: float, slips: Iterable[tuple[float | Tensor, str]
 
 NO_TWO = "Is the root subtracted twice? tr(C + C' - 2 (C C')^(1/2)): for two equal crowds the three have to cancel."
 ENTRIES = (
-    "`.sqrt()` of a tensor is a root of each entry. Wanted is the root of the MATRIX. Its trace is the sum of the roots "
-    "of the eigenvalues of C @ C', and that is all that you need of it."
+    "`.sqrt()` of a tensor is a root of each entry. Wanted is the root of the MATRIX. Its trace is the sum of the "
+    "roots of the eigenvalues of C @ C', and that is all that you need of it."
 )
 APART = (
     "You multiply the root of C by the root of C'. That is the root of C C' only where the two covariances have the "

@@ -110,7 +110,7 @@ SPREAD = (
 )
 OF_THE_MEAN = "You divide by the root of `times` or n once more. The spread of the draws IS the uncertainty already."
 TURNED = "Low comes first: `return low, high`."
-OWN_DICE = "Use the generator that you are given: with the same seed the same interval has to come, or nobody can check."
+OWN_DICE = "Use the generator that you are given: with the same seed the same interval has to come out."
 QUANTILES = "`torch.quantile(drawn, 0.025)` and 0.975, of the answers that `statistic` gave to your draws."
 
 
@@ -143,16 +143,13 @@ def watches_the_draws(fn: Callable) -> None:
     if drawn[6] <= low <= drawn[13] and drawn[-14] <= high <= drawn[-7]:  # whatever way quantiles are interpolated
         return
     mean, std = drawn.mean(), drawn.std()
-    for (a, b), hint in (
+    slips = (
         (drawn.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)), NINETY), ((drawn[0], drawn[-1]), ENDS),
         (drawn.quantile(torch.tensor([0.975, 0.025], dtype=torch.float64)), TURNED),
         *(((mean - z * std, mean + z * std), SPREAD) for z in (1, 1.96, 1.959964, 2)),
         *(((mean - 1.96 * std / n**0.5, mean + 1.96 * std / n**0.5), OF_THE_MEAN) for n in (times, len(values))),
-    ):  # fmt: skip
-        if close(low, a, 0.02) and close(high, b, 0.02):
-            break
-    else:
-        hint = QUANTILES
+    )  # fmt: skip
+    hint = next((hint for (a, b), hint in slips if close(low, a, 0.02) and close(high, b, 0.02)), QUANTILES)
     raise Wrong(f"{call} gives {low.item():.3f} to {high.item():.3f}; the 95% in the middle of the draws lie from "
                 f"{drawn[10].item():.3f} to {drawn[-11].item():.3f}", hint)  # fmt: skip
 
@@ -172,12 +169,12 @@ EXERCISES = (
     Exercise("13.precision", (
         "The radius of a picture: the (k + 1)-th smallest of its distances to its own set, "
         "`torch.cdist(x, x).kthvalue(k + 1, dim=1).values`.",
-        "apart = torch.cdist(real, made) is (n, m). Precision compares it with the radii of the real ones, as a column: "
-        "`radius(real)[:, None]`. Recall compares it with those of the made ones, as a row.",
+        "apart = torch.cdist(real, made) is (n, m). Precision compares it with the radii of the real ones, as a "
+        "column: `radius(real)[:, None]`. Recall compares it with those of the made ones, as a row.",
         "(apart <= radius(real)[:, None]).any(0).double().mean() is the precision.",
     ), (finds_both,)),
     Exercise("13.bootstrap", (
-        "A loop over range(times): draw n numbers of pictures, look the pictures up, ask the statistic, keep the answer.",
+        "A loop over range(times): draw n picture numbers, look the pictures up, ask the statistic, keep it.",
         "`rows = torch.randint(len(values), (len(values),), generator=generator)`, and `statistic(values[rows])`.",
         "At the end, `torch.tensor(drawn).quantile(...)` at 0.025 and at 0.975.",
     ), (watches_the_draws, draws_from_the_generator)),

@@ -64,7 +64,8 @@ def copying_slips(train: Tensor, held_out: Tensor, made: Tensor) -> list[tuple[T
 
 def counts_who_is_nearer(fn: Callable) -> None:
     g = seeded(19)
-    train, held_out, made = (torch.randn(n, 3, generator=g, dtype=torch.float64) for n in (25, 24, 24))  # cdist is exact up to 25 rows
+    # no more than 25: beyond that torch.cdist multiplies matrices, and the distance of two equal rows is not quite 0
+    train, held_out, made = (torch.randn(n, 3, generator=g, dtype=torch.float64) for n in (25, 24, 24))
     made = made * torch.linspace(0.2, 2.0, 24, dtype=torch.float64)[:, None]
     blur = 0.01 * torch.randn(24, 3, generator=g, dtype=torch.float64)
     slipped = torch.cat([held_out[:16], train[:8]])
