@@ -4,6 +4,7 @@
 PYTHON ?= python3
 LAB_ARGS ?=
 NOTEBOOK_ARGS ?=
+MEASUREMENT_ARGS ?=
 
 VENV := .venv/bin/python
 LESSON := 00_first_picture.ipynb
@@ -12,7 +13,7 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint browser notebooks checkpoints parity real
+.PHONY: help lab test quick lint browser notebooks checkpoints league parity real measurements
 .PHONY: lab-environment test-environment browser-environment
 
 help:  ## show this list
@@ -42,6 +43,9 @@ browser: browser-environment  ## the widgets in a real JupyterLab, in this machi
 notebooks: test-environment  ## build and run the lessons whose source changed (NOTEBOOK_ARGS="--only 00 --force")
 	$(VENV) tools/notebooks.py $(NOTEBOOK_ARGS)
 
+measurements: test-environment  ## write the figures of README and docs out of docs/results (MEASUREMENT_ARGS=--check)
+	$(VENV) tools/measurements.py $(MEASUREMENT_ARGS)
+
 TRAIN := .venv/bin/minildm train
 PARTS := --vae runs/decoder --clip runs/relations
 
@@ -55,7 +59,18 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
-	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae
+	$(TRAIN) classifier --out runs/classifier --resume
+	$(TRAIN) digits-classifier --out runs/digits-classifier --resume
+	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae classifier digits-classifier
+	$(VENV) tools/measurements.py
+
+LEAGUE := .venv/bin/minildm league --out minildm/league/results
+
+league: test-environment  ## the runs that lesson 13 quotes (four hours of one core), or what is left of them
+	$(LEAGUE) --budget 60
+	$(LEAGUE) --budget 300
+	$(LEAGUE) --budget 1200 --seeds 1 --figure docs/league.png
+	$(VENV) tools/measurements.py
 
 lab-environment:
 	@$(PYTHON) tools/environment.py lab $(ASKED)

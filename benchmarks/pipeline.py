@@ -1,6 +1,6 @@
 """Prompts to pictures, and latents to pixels, beside diffusers with the same weights.
 
-    python -m benchmarks.pipeline [--rounds 5] [--tiny]
+    python -m benchmarks.pipeline [--rounds 5] [--tiny] [--record]
 
 The small pictures are drawn by the shipped model, the large ones by SD 1.5 at full size with random weights.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.side import arguments, half, pair, peak, tell, tell_memory
+from benchmarks.side import arguments, half, keep_all, pair, tell, tell_memory
 from minildm import tasks, weights
 from minildm.configs import vae_to_hf
-from minildm.devices import best_device
+from minildm.devices import best_device, peak
 from minildm.pipe import LatentDiffusion
 from minildm.vae import VAE
 from tools.full_size import write_folder
@@ -119,6 +119,8 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             large(device, asked.rounds, dtype)
         whole(device, torch.bfloat16)
+    if asked.record:
+        keep_all("pipeline", device)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+
+from tools.measurements import record
 
 Work = Callable[[], object]
+told: dict[str, dict] = {}  # what this process has measured, for --record
+goals: dict[str, dict] = {}
 
 
 @dataclass
@@ -48,46 +51,45 @@ def pair(ours: Work, theirs: Work, rounds: int, warm: int = 1) -> Pair:
     return Pair(statistics.median(mine), statistics.median(others), statistics.median(ratios), ratios[0], ratios[-1])
 
 
-def peak(work: Work) -> int:
-    """Bytes that PyTorch's tensors take at most during `work`, beyond what is held before it."""
-    if torch.cuda.is_available():
-        finish()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        finish()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        work()
-    held = most = 0
-    for event in watched.profiler.kineto_results.events():
-        if event.name() == "[memory]":  # one allocation, or below zero one given back
-            held += event.nbytes()
-            most = max(most, held)
-    return most
-
-
 def half(device: torch.device) -> torch.dtype:
     """The half precision that a device has units for."""
     return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
 def arguments(what: str, tiny: str) -> argparse.Namespace:
-    """The options of both benchmarks: rounds, and whether only the small model is to be measured."""
+    """The options of both benchmarks: rounds, whether to measure the small model alone, and whether to record."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help=tiny)
-    return parser.parse_args()
+    parser.add_argument("--record", action="store_true", help="write what was measured into docs/results")
+    asked = parser.parse_args()
+    if asked.record and asked.tiny:
+        parser.error("--record writes all rows anew, and --tiny measures only some")
+    return asked
+
+
+def keep(what: str, ratio: float | list[float], ours: float, theirs: float, goal: float | None) -> None:
+    told[what] = {"ratio": ratio, "ours": ours, "theirs": theirs}
+    if goal is not None:
+        goals[f"{what}/ratio"] = {"at most": goal}
+
+
+def keep_all(name: str, device: torch.device) -> None:
+    """Write all that was told into docs/results/NAME.json, or NAME-cuda.json where there is a GPU."""
+    record(name if device.type == "cpu" else f"{name}-{device.type}", f"python -m benchmarks.{name}", told, goals)
 
 
 def tell(what: str, found: Pair, goal: float | None = None) -> None:
     """One line: the ratio and its range, both medians, and whether the goal is met."""
+    ratio = [round(part, 4) for part in (found.ratio, found.low, found.high)]
+    keep(what, ratio, round(found.ours, 4), round(found.theirs, 4), goal)
     print(f"{what}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}), {found.ours:.3g} s against "
           f"{found.theirs:.3g} s{_verdict(found.ratio, goal)}", flush=True)  # fmt: skip
 
 
 def tell_memory(what: str, ours: int, theirs: int, goal: float | None = None) -> None:
     """The same of bytes."""
+    keep(f"{what}, peak memory", round(ours / theirs, 4), round(ours / 1e6), round(theirs / 1e6), goal)
     print(f"{what}, peak memory: {ours / theirs:.2f}, {ours / 1e6:,.0f} MB against {theirs / 1e6:,.0f} MB"
           f"{_verdict(ours / theirs, goal)}", flush=True)  # fmt: skip
 

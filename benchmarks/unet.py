@@ -1,6 +1,6 @@
 """The U-Net beside diffusers' with the same weights: a small training step, and SD 1.5 at full size.
 
-    python -m benchmarks.unet [--rounds 5] [--tiny]
+    python -m benchmarks.unet [--rounds 5] [--tiny] [--record]
 
 Ratios are ours over theirs, so below 1 is faster. "Same": the same precision, memory layout and optimiser on both
 sides. "Best": ours with its best single switch, theirs as it comes.
@@ -9,9 +9,9 @@ sides. "Best": ours with its best single switch, theirs as it comes.
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.side import arguments, pair, peak, seconds, tell, tell_memory
+from benchmarks.side import arguments, keep_all, pair, seconds, tell, tell_memory, told
 from minildm.configs import unet_to_hf
-from minildm.devices import best_device
+from minildm.devices import best_device, peak
 from minildm.runs import LATENT_CONFIG
 from minildm.train import precision
 from minildm.unet import UNet, UNetConfig
@@ -101,6 +101,7 @@ def forward(device: torch.device, dtype: torch.dtype, batch: int, rounds: int, c
         found = pair(lambda: fast(wide, t, context), other, rounds, 3)
         tell(f"{what}, compiled", found, 0.60)
     share = operations(config, batch) / found.ours / matrix_rate(device, dtype)
+    told[f"{what}, share of the matrix rate"] = round(share, 3)
     print(f"{what}: {share:.0%} of the device's rate for large matrices", flush=True)
 
 
@@ -108,10 +109,11 @@ def main() -> None:
     asked = arguments("Our U-Net beside diffusers'.", "only the small network: seconds, not minutes")
     device = best_device()
     training(device, asked.rounds)
-    if asked.tiny:
-        return
-    for dtype in (torch.float32, torch.bfloat16) if device.type == "cpu" else (torch.bfloat16,):
-        forward(device, dtype, 2 if device.type == "cpu" else 8, asked.rounds, UNetConfig())
+    if not asked.tiny:
+        for dtype in (torch.float32, torch.bfloat16) if device.type == "cpu" else (torch.bfloat16,):
+            forward(device, dtype, 2 if device.type == "cpu" else 8, asked.rounds, UNetConfig())
+    if asked.record:
+        keep_all("unet", device)
 
 
 if __name__ == "__main__":

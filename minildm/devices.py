@@ -1,6 +1,13 @@
-"""Which device to compute on. The library takes the one it is given; notebooks and commands ask here."""
+"""Which device to compute on, and how much memory work takes there.
+
+The library takes the device it is given; notebooks and commands ask here.
+"""
+
+import os
+from collections.abc import Callable
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 def best_device() -> torch.device:
@@ -8,3 +15,26 @@ def best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that PyTorch's tensors take at most during `work`, beyond what is held before it.
+
+    On the CPU by PyTorch's profiler, which does not see what kernels allocate for themselves.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes to stderr that it starts, and of GPUs
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        work()
+    held = most = 0
+    for event in watched.profiler.kineto_results.events():
+        if event.name() == "[memory]":  # one allocation, or below zero one given back
+            held += event.nbytes()
+            most = max(most, held)
+    return most

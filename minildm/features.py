@@ -1,13 +1,17 @@
 """A small classifier of pictures, whose inner states are features for `metrics`, and what it learns from.
 
 A network that was trained to name what is in a picture has to hold that in its last states; distances of these are
-what the Fréchet and kernel distance look at. Inception was trained on photographs and says little about shapes.
+what the Fréchet and kernel distance look at. Inception was trained on photographs and says little about shapes; for
+photographs `inception` opens it, where its weights are at hand.
 """
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .files import UserError
 from .scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, Scenes, draw, ninth, render
 
 QUESTIONS = len(COLOURS) * len(SHAPES) + len(SHAPES) * len(SIZES) + len(PLACES) + len(BACKGROUNDS) + 1
@@ -68,3 +72,33 @@ def classifier_batch(seed: int, step: int, batch: int = 128) -> tuple[Tensor, Te
     """
     parts = [draw(batch // 2, seed, step * batch, held_out=held) for held in (False, True)]
     return torch.cat([render(part) for part in parts]), torch.cat([questions(part) for part in parts])
+
+
+def inception(weights: str | Path | None = None, download: bool = False) -> nn.Module:
+    """Torchvision's Inception v3: pictures (b, 3, h, w) in -1..1, of any size -> features (b, 2048), for photographs.
+
+    `weights` is torchvision's file, by default the one in its cache; where there is none it is fetched only with
+    `download`. Pictures are resized to 299 x 299. These are torchvision's ImageNet weights, not those by which Heusel
+    et al. 2017 measured: distances compare with each other, not with published FIDs. Raises `UserError` for a file that
+    is missing or no Inception.
+    """
+    from torchvision.models import Inception_V3_Weights, inception_v3
+    from torchvision.transforms import Resize
+
+    known = Inception_V3_Weights.IMAGENET1K_V1
+    path = Path(weights or Path(torch.hub.get_dir(), "checkpoints", known.url.split("/")[-1]))
+    # torchvision documents the means and deviations of ImageNet, and its network's first act is to undo them: the
+    # weights were made for -1..1. Without `transform_input` our pictures go in as they are.
+    network = inception_v3(init_weights=False, transform_input=False)
+    try:
+        if weights is None and download:
+            state = known.get_state_dict(progress=False, check_hash=True)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except OSError as error:
+        raise UserError("weights of Inception", str(path), f"{known.url} in that place, or download=True") from error
+    except Exception as error:  # what a broken or hostile pickle raises has no end
+        raise UserError("weights of Inception", str(path), "torchvision's inception_v3, unaltered") from error
+    network.fc = nn.Identity()
+    return nn.Sequential(Resize((299, 299)), network).eval().requires_grad_(False)

@@ -119,6 +119,18 @@ def copying(train: Tensor, held_out: Tensor, made: Tensor, generator: torch.Gene
     return share(near, far), *resampled(share, near, far, generator=generator)[1:]
 
 
+def clip_score(pictures: Tensor, texts: Tensor, scale: float = 2.5) -> Tensor:
+    """How near each picture is to its own text: scale * max(cos, 0), by a CLIP's vectors (n, d) twice -> (n,), float64.
+
+    Hessel et al. 2021 (arXiv 2104.08718), whose factor is 2.5; others take 100. The metric is the `mean` of it. How
+    large it comes out depends on the CLIP, so compare within one. Raises `UserError` unless each has its partner.
+    """
+    if pictures.shape != texts.shape:
+        raise UserError("vectors", f"{tuple(pictures.shape)} and {tuple(texts.shape)}", "a text for each picture")
+    pictures, texts = _features(pictures, texts)
+    return scale * torch.cosine_similarity(pictures, texts).clamp(min=0)
+
+
 def mean(answers: Tensor, generator: torch.Generator | None = None) -> Figure:
     """The mean of one answer for each picture, (n,), with a bootstrap interval."""
     answers = answers.double()

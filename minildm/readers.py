@@ -65,7 +65,7 @@ def relations_run(model: MiniCLIP, batch: int = 96, steps: int = 800) -> Run:
     return Run(model, loss, check, lambda clip: clip, steps, lr=1e-3, ema=0.98)
 
 
-def classifier_run(batch: int = 128, steps: int = 3000) -> Run:
+def classifier_run(batch: int = 128, steps: int = 8000) -> Run:
     """The classifier of the shapes world: what is in a picture, each question by itself (`features.questions`)."""
     model = Classifier().to(memory_format=torch.channels_last)
     pictures, answers = classifier_batch(CHECK_SEED, 0, 512)

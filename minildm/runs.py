@@ -61,13 +61,14 @@ def round_trip(pictures: Tensor) -> Callable[[nn.Module], float]:
     return check
 
 
-def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 0.001, steps: int = 4000) -> Run:
+def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 0.001, steps: int = 4000,
+            objects: int | None = None) -> Run:  # fmt: skip
     """The autoencoder of the shapes world: squared error and a small KL term, no perceptual or adversarial one."""
     model = VAE(config).to(memory_format=torch.channels_last)
-    check = round_trip(scene_batch(CHECK_SEED, 0, 256)[0])
+    check = round_trip(scene_batch(CHECK_SEED, 0, 256, objects)[0])
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels, _ = scene_batch(VAE_SEED, step, batch)
+        pixels, _ = scene_batch(VAE_SEED, step, batch, objects)
         return sum(vae_loss(model, pixels.to(device_of(model)), kl_weight, generator))
 
     @torch.no_grad()
@@ -137,24 +138,41 @@ def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Te
     return torch.cat(pictures).to(memory_format=torch.channels_last), said
 
 
-def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config: UNetConfig = LATENT_CONFIG,
-                  objects: int | None = None, batch: int = 64, steps: int = 10_000, lr: float = 1e-3,
-                  unsaid: float = 0.1, noisy: float = 0.5, device: str | torch.device = "cpu") -> Run:  # fmt: skip
-    """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
+def told(pipe: LatentDiffusion, objects: int | None) -> Callable[[int, int, int], tuple[Tensor, dict]]:
+    """f(seed, pool, count) -> so many pictures as the U-Net sees them, and the captions as it is told them."""
 
-    v-prediction on cosine rows; a caption is left out with probability `unsaid`, so that one network also answers
-    without it (Ho & Salimans 2022, algorithm 1). With a prompt, `noisy` of the levels are drawn from the noisiest
-    quarter, where it is decided what is where. `vae` and `words` stay as they are.
-    """
-    model = UNet(config)
-    pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing").to(device)
-    empty, noisy = (words([""]).detach(), noisy) if words else (None, 0.0)
-
-    @lru_cache(maxsize=2)  # of the run, and of its check
+    @lru_cache(maxsize=2)  # of a run, and of its check
     @torch.no_grad()
     def encoded(seed: int, pool: int, count: int) -> tuple[Tensor, dict]:
         pictures, said = captioned(seed, pool, count, objects)
         return pipe.encode(pictures.to(pipe.device)).float(), pipe.condition(said)
+
+    return encoded
+
+
+def from_pool(encoded: Callable, step: int, batch: int) -> tuple[Tensor, dict]:
+    """The batch of training step `step`, from its pool of POOL batches."""
+    x0, condition = encoded(UNET_SEED, step // (POOL * REUSE), POOL * batch)
+    order = torch.randperm(POOL * batch, generator=torch.Generator().manual_seed(step // POOL))
+    some = order[step % POOL * batch :][:batch].to(x0.device)
+    return x0[some], {name: value[some] for name, value in condition.items()}
+
+
+def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config: UNetConfig = LATENT_CONFIG,
+                  objects: int | None = None, batch: int = 64, steps: int = 10_000, lr: float = 1e-3,
+                  unsaid: float = 0.1, noisy: float = 0.5, prediction: str = "v",
+                  device: str | torch.device = "cpu") -> Run:  # fmt: skip
+    """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
+
+    On cosine rows, or for a `prediction` of "flow" on straight ones; a caption is left out with probability `unsaid`,
+    so that one network also answers without it (Ho & Salimans 2022, algorithm 1). With a prompt, `noisy` of the
+    levels are drawn from the noisiest quarter, where it is decided what is where. `vae` and `words` stay as they are.
+    """
+    model = UNet(config)
+    rows = levels.flow() if prediction == "flow" else levels.cosine()
+    pipe = LatentDiffusion(model, vae, words, schedule=rows, prediction=prediction, spacing="trailing").to(device)
+    empty, noisy = (words([""]).detach(), noisy) if words else (None, 0.0)
+    encoded = told(pipe, objects)
 
     def untold(condition: dict, generator: torch.Generator) -> dict:
         if not words:
@@ -163,11 +181,9 @@ def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config
         return {"context": torch.where(drop[:, None, None].to(empty.device), empty, condition["context"])}
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        x0, condition = encoded(UNET_SEED, step // (POOL * REUSE), POOL * batch)
-        order = torch.randperm(POOL * batch, generator=torch.Generator().manual_seed(step // POOL))
-        some = order[step % POOL * batch :][:batch].to(x0.device)
-        condition = untold({name: value[some] for name, value in condition.items()}, generator)
-        return diffusion_loss(model, x0[some], pipe.schedule, pipe.prediction, generator, noisy, **condition).mean()
+        x0, condition = from_pool(encoded, step, batch)
+        condition = untold(condition, generator)
+        return diffusion_loss(model, x0, pipe.schedule, pipe.prediction, generator, noisy, **condition).mean()
 
     @torch.no_grad()
     def check(unet: nn.Module) -> float:

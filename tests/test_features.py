@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torchvision.models import Inception_V3_Weights, inception_v3
+from torchvision.transforms.functional import normalize, resize
 
 from minildm import metrics, readers
-from minildm.features import QUESTIONS, Classifier, classifier_batch, questions
+from minildm.features import QUESTIONS, Classifier, classifier_batch, inception, questions
+from minildm.files import UserError
 from minildm.scenes import COLOURS, HELD_OUT, SHAPES, SIZES, draw, render
 from minildm.train import EMA, fit
 
@@ -61,3 +64,48 @@ def test_both_learn_and_their_features_tell_worlds_apart():
         sets = (draw(300, seed=1, objects=1), draw(300, seed=2, objects=1), draw(300, seed=3, objects=2))
         one, again, two = (ema.model.features(render(scenes)) for scenes in sets)
     assert metrics.frechet(one, two) > 1.5 * metrics.frechet(one, again)
+
+
+@pytest.fixture(scope="module")
+def photographer(tmp_path_factory):
+    """Torchvision's own network with random weights, as its users call it, and its file in a cache of torch's."""
+    torch.manual_seed(0)
+    network = inception_v3(init_weights=False, transform_input=True).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):  # as it is, nothing of the picture would come out at the end
+            torch.nn.init.kaiming_normal_(layer.weight)
+    folder = tmp_path_factory.mktemp("hub")
+    path = folder / "checkpoints" / Inception_V3_Weights.IMAGENET1K_V1.url.split("/")[-1]
+    path.parent.mkdir()
+    torch.save(network.state_dict(), path)
+    network.fc = torch.nn.Identity()
+    return network, folder, path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(32, 32), (400, 320)])
+def test_inception_is_torchvisions_on_what_torchvision_documents(photographer, size, monkeypatch):
+    network, folder, path = photographer
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    said = Inception_V3_Weights.IMAGENET1K_V1.transforms()
+    ready = normalize(resize((x + 1) / 2, [299, 299], said.interpolation, antialias=True), said.mean, said.std)
+    with torch.no_grad():
+        wanted = network(ready)
+    got = inception(path)(x)
+    assert got.shape == (2, 2048) and not got.requires_grad
+    apart = (wanted[0] - wanted[1]).norm()  # two pictures of noise differ little, and still by far more than rounding
+    assert (got - wanted).norm() < 1e-3 * apart
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    for download in (False, True):  # what is in the cache is not fetched
+        assert torch.equal(inception(download=download)(x), got)
+
+
+def test_inception_without_its_weights_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"got '.*inception_v3_google.*download=True$"):
+        inception()
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other")
+    (tmp_path / "broken").write_bytes(b"no weights")
+    for name in ("other", "broken"):
+        with pytest.raises(UserError, match=rf"{name}'; expected torchvision's inception_v3, unaltered$"):
+            inception(tmp_path / name)

@@ -11,8 +11,11 @@ from sklearn.neighbors import NearestNeighbors
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
+import minildm
 from minildm import metrics
 from minildm.files import UserError
+from minildm.scenes import captions, render
+from minildm.scenes import draw as draw_scenes
 
 
 def draw(n, d=6, seed=0, shift=0.0, stretch=1.0):
@@ -118,6 +121,28 @@ def test_diversity_is_the_mean_distance_of_pairs():
     value, low, high = metrics.diversity(x)
     assert value == pytest.approx(torch.pdist(x).mean().item()) and low < value < high
     assert metrics.diversity(x[:1].repeat(5, 1)) == (0, 0, 0)
+
+
+def test_the_clip_score_beside_a_loop():
+    pictures, texts = draw(50), draw(50, seed=1)
+    wanted = [max(np.dot(a, b) / math.sqrt(np.dot(a, a) * np.dot(b, b)), 0)
+              for a, b in zip(pictures.numpy(), texts.numpy(), strict=True)]  # fmt: skip
+    assert 0 in wanted and max(wanted) > 0.5
+    assert metrics.clip_score(pictures, texts).numpy() == pytest.approx(2.5 * np.array(wanted), abs=1e-12)
+    assert metrics.clip_score(pictures, 7 * texts, 100).numpy() == pytest.approx(100 * np.array(wanted), abs=1e-10)
+    assert metrics.clip_score(pictures, pictures).numpy() == pytest.approx(2.5)
+    with pytest.raises(UserError, match=r"\(50, 6\) and \(49, 6\)"):
+        metrics.clip_score(pictures, texts[1:])
+
+
+def test_the_clip_score_of_the_shipped_mini_clip_knows_true_captions():
+    clip, scenes = minildm.load("clip"), draw_scenes(200, seed=5, objects=1)
+    with torch.no_grad():
+        pictures, texts = clip.pictures(render(scenes)), clip.prompts(captions(scenes, seed=5, full=True))
+    true, exchanged = (metrics.clip_score(pictures, said) for said in (texts, texts.roll(1, 0)))
+    assert (true > exchanged).double().mean() > 0.95  # measured: all, at 2.21 against 0.45
+    generator = torch.Generator().manual_seed(0)
+    assert metrics.mean(true, generator)[1] > 3 * metrics.mean(exchanged, generator)[2]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".json", ".ipynb", ".txt", ".cff", ".jsonl", ""}
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".json", ".ipynb", ".txt", ".cff", ".jsonl", ".in", ""}
 
 
 def tracked():
@@ -106,7 +106,8 @@ def test_pages_link_to_files_that_are_there():
 def test_make_and_its_help_agree():
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     told = {line.split(":")[0] for line in lines if re.match(r"[a-z]+:.*##", line)}
-    assert told == {"help", "lab", "test", "quick", "lint", "notebooks", "checkpoints", "parity", "real", "browser"}
+    assert told == {"help", "lab", "test", "quick", "lint", "notebooks", "checkpoints", "parity", "real", "browser",
+                    "measurements"}  # fmt: skip
 
 
 # tools/environment.py: what `make lab` does, without doing it

@@ -91,6 +91,15 @@ def test_a_pool_of_scenes_is_encoded_once_and_used_evenly(monkeypatch):
     assert calls == [0, 1]
 
 
+def test_a_flow_is_trained_on_straight_rows():
+    tiny = replace(runs.PLAIN_PIXEL, block_out_channels=(8, 8), transformer_layers=(0, 0), heads=(1, 1))
+    for prediction, straight in (("flow", 1.0), ("v", 2**0.5)):
+        run = runs.diffusion_run(config=tiny, batch=4, prediction=prediction)
+        pipe = run.finish(run.model)
+        assert pipe.prediction == prediction
+        assert max(level.alpha + level.sigma for level in pipe.schedule.rows()) == pytest.approx(straight, abs=1e-3)
+
+
 def test_vae_loss_is_the_sum_of_its_terms():
     vae, x = FlatVAE(latent=3, hidden=8), torch.randn(16, 1, 8, 8)
     error, kl = vae_loss(vae, x, 0.5, generator())
@@ -202,6 +211,13 @@ def test_each_does_every_job_once_and_reports_after_each():
 def test_seconds_are_kept():
     _, seen = a_run(seconds=0.3)
     assert 0.3 <= seen[-1].seconds < 2 and seen[-1].fraction == 1
+
+
+def test_another_clock_can_count_the_seconds():
+    ticks = iter(range(1000))
+    model = nn.Linear(1, 1)
+    parts = list(fit(model, lambda step, generator: model.weight.square().sum(), seconds=5, clock=lambda: next(ticks)))
+    assert [part.seconds for part in parts] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("wrong", [{}, {"steps": 5, "seconds": 5}, {"steps": 0}, {"seconds": -1}])

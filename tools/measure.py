@@ -1,11 +1,13 @@
 """The seconds that docs/measurements.md states, measured side by side.
 
-    python tools/measure.py
+    python tools/measure.py [--record]
 
 Prints one line a figure: what, its median, its least and greatest. The time of a training step is also given as a
 ratio to a fixed loop of convolutions in the same process, which says more of the code and less of the machine.
+With --record all goes into docs/results/measure.json.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import measurements
 import torch
 import torch.nn.functional as F
 
@@ -29,7 +32,8 @@ def child(code: str) -> float:
     return time.perf_counter() - start
 
 
-def tell(what: str, values: list[float], unit: str) -> None:
+def tell(found: dict, what: str, values: list[float], unit: str) -> None:
+    found[what] = [round(value, 4) for value in (statistics.median(values), min(values), max(values))]
     print(f"{what}: {statistics.median(values):.3g} {unit} ({min(values):.3g} to {max(values):.3g})", flush=True)
 
 
@@ -58,23 +62,30 @@ def per_second(work: Callable[[], object], count: int, repeats: int = 5) -> list
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="The seconds that the page of measurements states.")
+    parser.add_argument("--record", action="store_true", help="write them into docs/results/measure.json")
+    asked = parser.parse_args()
+    found = {}
     pairs = [(child("import torch, minildm"), child("import torch")) for _ in range(7)]
-    tell("import minildm beyond import torch", [a - b for a, b in pairs], "s")
+    tell(found, "import minildm beyond import torch", [a - b for a, b in pairs], "s")
 
     drawn = scenes.draw(10_000)
     scenes.render(drawn[:1000])
-    tell("scenes rendered at 32x32", per_second(lambda: scenes.render(drawn), 10_000), "images/s")
+    tell(found, "scenes rendered at 32x32", per_second(lambda: scenes.render(drawn), 10_000), "images/s")
 
     with tempfile.TemporaryDirectory() as folder:
         command = f"from minildm.cli import app; app(['picture', {PROMPT!r}, '--out', {folder + '/p.png'!r}])"
-        tell("minildm picture, 8 pictures, 25 steps, imports included", [child(command) for _ in range(3)], "s")
+        tell(found, "minildm picture, 8 pictures, 25 steps, imports included", [child(command) for _ in range(3)], "s")
 
     loop = [calibration_loop() for _ in range(5)]
-    tell("calibration loop", loop, "s")
+    tell(found, "calibration loop", loop, "s")
     for name, options in (("latent", {"objects": 1, "small": True}), ("pixel", {"objects": 1, "small": True})):
         seconds = step_seconds(name, **options)
-        tell(f"{name} recipe, small, one step", seconds, "s")
-        tell("  the same as a share of the calibration loop", [s / statistics.median(loop) for s in seconds], "")
+        tell(found, f"{name} recipe, small, one step", seconds, "s")
+        share = [s / statistics.median(loop) for s in seconds]
+        tell(found, f"{name} recipe, small, one step, as a share of the loop", share, "")
+    if asked.record:
+        measurements.record("measure", "python tools/measure.py", found)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -100,6 +101,7 @@ def main(names: list[str], n: int) -> None:
             models[shipped] = publish(model, source, shipped, run, whole * share, shares)
             write()  # the next line loads it by name
             sets = ("one", "one-unseen") if run.get("objects") == 1 else None  # what it was trained to draw
+            models[shipped]["date"] = date.today().isoformat()
             models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
             write()
 

@@ -1,4 +1,4 @@
-"""The command line: `minildm picture`, `train`, `evaluate`, `recipe`, `inspect`.
+"""The command line: `minildm picture`, `train`, `evaluate`, `league`, `recipe`, `inspect`.
 
 Only here is a device chosen and printed.
 
@@ -16,6 +16,7 @@ import typer
 import minildm
 
 from .. import evaluate as evaluation
+from .. import league as contest
 from .. import pngs, recipes, weights
 from ..devices import best_device
 from ..files import UserError
@@ -140,6 +141,33 @@ def evaluate(
             share = isinstance(value, tuple)
             told = f"{value[0]:.4f}   {value[1]:.4f} to {value[2]:.4f}" if share else f"{value:.4f}"
             typer.echo(f"  {key:<16} {told}")
+
+
+@app.command()
+def league(
+    budget: Annotated[int, number(int, 1, help="Seconds of training for each contestant.")] = 300,
+    seeds: Annotated[int, number(int, 1, help="Trainings of each, from other first weights.")] = 3,
+    entry: Annotated[
+        list[str] | None, typer.Option(help="Of " + ", ".join(contest.ENTRIES) + "; can be repeated; else all.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the runs lie; what is there is not run again.")] = Path("league"),
+    figure: Annotated[Path | None, typer.Option(help="A PNG file for the figure of all that lies there.")] = None,
+) -> None:
+    """Compare kinds of models at equal seconds: a VAE, pixel diffusion, latent diffusion, latent flow."""
+    from tqdm import tqdm
+
+    device = "cuda" if best_device().type == "cuda" else "cpu"
+    for job in contest.jobs(budget, seeds, out, entry):
+        with tqdm(desc=job.name, total=1.0, bar_format=BAR, delay=1, file=sys.stderr, leave=False) as bar:
+            for now in contest.play(job, out, device):
+                if now.fraction < bar.n:  # the training is over, and the drawing begins
+                    bar.reset(1.0)
+                    bar.set_description(f"{job.name}, drawing")
+                bar.update(now.fraction - bar.n)
+        typer.echo(out / f"{job.name}.json")
+    if figure:
+        contest.figure(contest.kept(out)).savefig(pngs.named(figure), facecolor="white")
+    typer.echo(f"{contest.rates(out)}\n\n{contest.table(contest.kept(out), budget)}")
 
 
 @app.command()

@@ -1,0 +1,15 @@
+"""The league: kinds of generative models at equal seconds, told the same captions, judged by the same figures.
+
+Every run trains one contestant, draws its pictures, and leaves two files: NAME.pt with the pictures, and NAME.json with
+what `judging` says of them. The runs that the course quotes are in `results`.
+"""
+
+from .contestants import ENTRIES, ConditionalVAE, Contestant
+from .judging import figures
+from .running import Job, jobs, play, tuned
+from .telling import figure, kept, pictures, rates, results, table
+
+__all__ = [
+    "ENTRIES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept", "pictures", "play",
+    "rates", "results", "table", "tuned",
+]  # fmt: skip

@@ -1,0 +1,134 @@
+"""Which runs there are, in which order, and one of them from the first step to its file of figures."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import show
+from ..evaluate import prompts
+from ..files import UserError, atomic_write
+from ..train import Progress, each
+from .contestants import ENTRIES, Contestant
+from .judging import judge
+
+RATES = (5e-4, 1.5e-3, 4.5e-3)
+TUNING = 60  # seconds of training for each learning rate
+CALLS = 25  # steps of a sampler where nothing else is said
+LADDER = (1, 2, 5, 10, 25, 50, 100)
+PICTURES, RUNG = 256, 128  # in each set of prompts, and for each number of calls
+SETS = {"seen": "one", "unseen": "one-unseen"}  # ours to those of `evaluate`
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the league."""
+
+    entry: str
+    seconds: int
+    seed: int
+    lr: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry}_{self.seconds}s_seed{self.seed}_lr{self.lr:g}"
+
+    @property
+    def climbs(self) -> bool:
+        """Whether its pictures are kept, and drawn with every number of calls too."""
+        return self.seed == 0 and self.seconds > TUNING
+
+
+def tuned(entry: str, folder: Path) -> float | None:
+    """The learning rate of the least kernel distance after TUNING seconds; None while one of the runs is missing.
+
+    The marked entries have the rate of their unmarked ones.
+    """
+    found = {}
+    for lr in RATES:
+        file = folder / (Job(entry.removesuffix("-shipped"), TUNING, 0, lr).name + ".json")
+        if not file.exists():
+            return None
+        found[lr] = json.loads(file.read_text(encoding="utf-8"))["seen"]["kernel"][0]
+    return min(found, key=found.get)
+
+
+def jobs(budget: int, seeds: int, folder: str | Path, entries: list[str] | None = None) -> Iterator[Job]:
+    """What is left to do in this folder: first the learning rates, then so many seeds at `budget` seconds.
+
+    Raises `UserError` for an unknown entry.
+    """
+    folder, entries = Path(folder), list(entries or ENTRIES)
+    for entry in entries:
+        if entry not in ENTRIES:
+            raise UserError("entry", entry, "one of " + ", ".join(ENTRIES))
+
+    def missing(job: Job) -> bool:
+        return not (folder / f"{job.name}.json").exists()
+
+    for lr in RATES:
+        for entry in dict.fromkeys(name.removesuffix("-shipped") for name in entries):
+            yield from filter(missing, [Job(entry, TUNING, 0, lr)])
+    for seed in range(seeds):
+        for entry in entries:
+            yield from filter(missing, [Job(entry, budget, seed, tuned(entry, folder))])
+
+
+def play(job: Job, folder: str | Path, device: str | torch.device = "cpu") -> Iterator[Progress]:
+    """Run a job and yield its progress, first of the training, then of the drawing; at the end its files are there.
+
+    On the CPU all of it runs on one thread, so that its seconds are those of one core. What was drawn is kept
+    (NAME.pt), so that a job cut short while it was judged, or judged anew, is not trained again.
+    """
+    folder = Path(folder)
+    kept = folder / f"{job.name}.pt"
+    if not kept.exists():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if torch.device(device).type == "cpu" else threads)
+        try:
+            yield from _played(job, kept, device)
+        finally:
+            torch.set_num_threads(threads)
+    drawn = torch.load(kept, weights_only=True)
+    if job.climbs:
+        sheet = drawn["pictures"]["seen"][:RUNG].float() / 127.5 - 1
+        show.to_image(sheet, columns=16, size=32, gap=0).save(folder / f"{job.name}.png", optimize=True)
+    atomic_write(folder / f"{job.name}.json", json.dumps(judge(drawn), indent=1).encode())
+
+
+def _played(job: Job, kept: Path, device: str | torch.device) -> Iterator[Progress]:
+    contestant = Contestant(job.entry, job.seed, device)
+    wall = time.perf_counter()
+    yield from contestant.train(job.seconds, job.lr)
+    wall = time.perf_counter() - wall
+    pictures, sampling = {}, {}
+
+    def drawing(key: str, of: str, calls: int, count: int) -> float:
+        generator = torch.Generator().manual_seed(job.seed)
+        said, _ = prompts(SETS[of], count)
+        begun = contestant.clock()
+        made = torch.cat([contestant.draw(said[i : i + 64], calls, generator) for i in range(0, count, 64)])
+        sampling[str(calls)] = 100 / count * (contestant.clock() - begun)
+        pictures[key] = _bytes(made)
+        return 100 / count
+
+    one = job.entry == "vae"
+    asked = [(name, name, 1 if one else CALLS, PICTURES) for name in SETS]
+    if job.climbs:
+        asked += [(f"calls {calls}", "seen", calls, RUNG) for calls in ((1,) if one else LADDER)]
+    yield from each([lambda part=part: drawing(*part) for part in asked])
+    facts = {
+        "parameters": contestant.parameters, "memory": contestant.memory(), "steps": contestant.steps,
+        "busy": contestant.seconds, "wall": wall, "sampling": sampling,
+        "machine": f"{device}, torch {torch.__version__.split('+')[0]}, {platform.system()} {platform.machine()}",
+    }  # fmt: skip
+    atomic_write(kept, lambda part: torch.save(asdict(job) | facts | {"pictures": pictures}, part))
+
+
+def _bytes(pictures: Tensor) -> Tensor:
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)

@@ -1,0 +1,243 @@
+"""The league: equal seconds, equal sizes, equal prompts, and figures that tell a good picture from a bad one."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from minildm import cli, league, oracle, weights
+from minildm.evaluate import prompts
+from minildm.files import UserError
+from minildm.league import contestants, judging, running, telling
+from minildm.league.running import Job
+from minildm.scenes import SHAPES, render
+from minildm.train import Progress
+from minildm.unet import UNet
+from minildm.vae import VAE
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def size(*modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def test_the_four_have_equally_many_weights_within_a_tenth():
+    latent = size(VAE(contestants.VAE_CONFIG), UNet(contestants.LATENT))
+    conditional = size(contestants.ConditionalVAE(VAE(contestants.VAE_CONFIG), UNet(contestants.LATENT)))
+    pixel = size(UNet(contestants.PIXEL))
+    assert conditional == latent
+    assert abs(pixel / latent - 1) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", league.ENTRIES)
+def test_a_contestant_spends_its_seconds_and_draws_what_it_is_asked_for(entry, one_thread):
+    contestant = league.Contestant(entry)
+    begun = time.process_time()
+    *_, last = contestant.train(6.0)
+    assert 6.0 <= time.process_time() - begun < 9.0, "its seconds, and at most a step of each part more"
+    assert last.fraction == 1.0
+    assert sum(contestant.seconds.values()) == pytest.approx(last.seconds, abs=1.0)
+    parts = {"autoencoder", "drawing"} if entry in ("latent", "flow") else {"drawing"}
+    assert contestant.steps.keys() == parts
+    if len(parts) == 2:
+        assert contestant.seconds["autoencoder"] == pytest.approx(2.0, abs=1.0), "a third goes into the autoencoder"
+    said = ["a red circle", "a blue star", "a green ring"]
+    first, again = (contestant.draw(said, 2, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert first.shape == (3, 3, 32, 32)
+    assert first.abs().max() <= 1
+    assert torch.equal(first, again)
+    assert contestant.memory() > 4 * 4 * size(contestant.model.unet) / 1e6, "weights, their mean and two moments alone"
+    assert contestant.parameters == size(contestant.model.unet) + (size(contestant.vae) if contestant.vae else
+                                                                   size(contestant.model.vae) if entry == "vae" else 0)
+
+
+def test_the_conditional_vae_hears_the_prompt():
+    torch.manual_seed(0)
+    model = contestants.ConditionalVAE(VAE(contestants.VAE_CONFIG), UNet(contestants.LATENT))
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    z, said = torch.randn(1, 4, 8, 8).expand(2, -1, -1, -1), torch.randn(2, 24, 128)
+    with torch.no_grad():
+        one, other = model.decode(z, said)
+    assert (one - other).abs().max() > 1e-3
+
+
+def test_its_loss_is_the_negative_bound_of_a_gaussian_decoder_with_the_best_noise():
+    """Up to log(2 pi e) / 2 a value: the density of a Gaussian, by torch.distributions, and its own KL divergence."""
+    torch.manual_seed(0)
+    words = weights.load("clip").text
+    run = contestants.conditional_run(words)
+    pixels, condition = contestants.runs.from_pool(
+        contestants.runs.told(contestants.LatentDiffusion(run.model.unet, None, words,
+                                                          schedule=contestants.levels.cosine()), 1),
+        0, contestants.BATCH)  # fmt: skip
+    with torch.no_grad():
+        ours = run.loss(0, torch.Generator().manual_seed(3)).item()
+        mean, logvar = run.model.encode(pixels)
+        z = contestants.sample_latent(mean, logvar, torch.Generator().manual_seed(3))
+        out = run.model.decode(z, **condition)
+    normal = torch.distributions.Normal
+    kl = torch.distributions.kl_divergence(normal(mean, (logvar / 2).exp()), normal(0.0, 1.0)).sum((1, 2, 3)).mean()
+    noise = (out - pixels).square().mean().sqrt()
+    nats = -normal(out, noise).log_prob(pixels).mean() + kl / pixels[0].numel()
+    constant = 0.5 * torch.tensor(2 * torch.pi * torch.e).log()
+    assert ours == pytest.approx((nats - constant).item(), abs=1e-4)
+
+
+def test_the_classifier_names_the_attributes_of_real_pictures_and_of_exchanged_ones_not():
+    said, wanted = prompts("one", 200)
+    with torch.no_grad():
+        logits = weights.load("classifier")(render(wanted))
+    right = judging.attributes_right(logits, wanted).double().mean(0)
+    assert right.min() > 0.9, "shape, colour, size, background"
+    other = judging.attributes_right(logits, replace(wanted, shape=(wanted.shape + 1) % len(SHAPES)))
+    assert other[:, 0].double().mean() < 0.1
+    assert torch.equal(other[:, 1:], judging.attributes_right(logits, wanted)[:, 1:])
+
+
+def test_figures_prefer_real_pictures_to_blurred_ones_and_to_noise():
+    _, wanted = prompts("one", 128)
+    real = render(wanted)
+    blurred = torch.nn.functional.avg_pool2d(real, 9, 1, 4, count_include_pad=False)
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    good, soft, bad = (league.figures(x) for x in (real, blurred, noise))
+    assert good.keys() == judging.FIGURES.keys()
+    for name, better in judging.FIGURES.items():
+        low, high = good[name][1:]
+        assert low <= good[name][0] <= high, name
+        if better == "more":
+            assert good[name][0] > bad[name][0], name
+        elif better == "less":
+            assert good[name][0] < soft[name][0] < bad[name][0], name
+    assert good["oracle all"][0] > 0.98
+    assert soft["oracle all"][0] < 0.1
+    assert 0.4 < good["copying"][0] < 0.6, "real pictures are as near to the training ones as real pictures are"
+
+
+def test_bytes_are_judged_as_the_pictures_they_stand_for():
+    _, wanted = prompts("one-unseen", 64)
+    real = render(wanted)
+    exact, coded = (league.figures(x, "unseen") for x in (real, running._bytes(real)))
+    assert exact["kernel"][0] == pytest.approx(coded["kernel"][0], abs=1e-3)
+    assert exact["oracle all"] == coded["oracle all"]
+
+
+def fake(folder, job, kernel, **more):
+    figures = {name: [0.5, 0.4, 0.6] for name in judging.FIGURES} | {"kernel": [kernel, kernel - 0.1, kernel + 0.1]}
+    record = {"entry": job.entry, "seconds": job.seconds, "seed": job.seed, "lr": job.lr, "parameters": 836_000,
+              "memory": 30.0, "sampling": {"1": 0.1, "25": 3.0}, "seen": figures, "unseen": figures, "calls": {}}
+    folder.joinpath(f"{job.name}.json").write_text(json.dumps(record | more))
+
+
+def test_every_job_is_done_once_the_rates_first_and_the_best_one_is_kept(tmp_path):
+    done = []
+    for job in league.jobs(300, 2, tmp_path, ["vae", "latent-shipped"]):
+        done.append(job)
+        fake(tmp_path, job, abs(job.lr - running.RATES[job.entry == "vae"]) * 100 + job.seed)
+    tuning = [job for job in done if job.seconds == running.TUNING]
+    assert done[:6] == tuning
+    assert {(job.entry, job.lr) for job in tuning} == {(e, lr) for e in ("vae", "latent") for lr in running.RATES}
+    rest = {(job.entry, job.seconds, job.seed, job.lr) for job in done[6:]}
+    assert rest == {(e, 300, s, running.RATES[e == "vae"]) for e in ("vae", "latent-shipped") for s in (0, 1)}
+    assert list(league.jobs(300, 2, tmp_path, ["vae", "latent-shipped"])) == []
+    assert [job.seed for job in league.jobs(300, 3, tmp_path, ["vae"])] == [2], "and what is new is all that is left"
+    assert "| **0.000 (-0.100 to 0.100)** |" in league.rates(tmp_path)
+    runs = league.kept(tmp_path)
+    assert {run["lr"] for run in runs if run["entry"] == "vae"} == {running.RATES[1]}
+    assert [run["seconds"] for run in runs if run["entry"] == "vae"] == [60, 300, 300]
+
+
+def test_seeds_are_told_by_their_mean_and_the_widest_interval(tmp_path):
+    for lr in running.RATES:
+        fake(tmp_path, Job("vae", 60, 0, lr), lr)
+    for seed, kernel in enumerate((1.0, 2.0, 6.0)):
+        fake(tmp_path, Job("vae", 300, seed, running.RATES[0]), kernel)
+    runs = [run for run in league.kept(tmp_path) if run["seconds"] == 300]
+    assert telling.over_seeds(runs, "seen", "kernel") == pytest.approx((3.0, 0.9, 6.1))
+    line = league.table(league.kept(tmp_path), 300).splitlines()[2]
+    assert line.startswith("| conditional VAE | 3.000 (0.900 to 6.100) |")
+    assert "| 3 | 0.84 M | 0.1 | 30 |" in line
+
+
+@pytest.mark.slow
+def test_a_job_leaves_figures_and_pictures_and_is_not_trained_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "PICTURES", 32)
+    monkeypatch.setattr(running, "RUNG", 16)
+    monkeypatch.setattr(running, "TUNING", 1)
+    job = Job("vae", 3, 0, 1e-3)
+    threads = torch.get_num_threads()
+    parts = list(league.play(job, tmp_path))
+    assert torch.get_num_threads() == threads
+    assert parts[-1].fraction == 1.0
+    record = json.loads((tmp_path / f"{job.name}.json").read_text())
+    assert {"entry": "vae", "seconds": 3, "seed": 0, "lr": 1e-3}.items() <= record.items()
+    assert record["seen"].keys() == record["unseen"].keys() == record["calls"]["1"].keys() == judging.FIGURES.keys()
+    assert record["memory"] > 1
+    (tmp_path / f"{job.name}.json").unlink()
+    monkeypatch.setattr(running, "_played", None)  # a call of it would raise
+    assert list(league.play(job, tmp_path)) == []
+    again = json.loads((tmp_path / f"{job.name}.json").read_text())
+    assert again == record
+    drawn = torch.load(tmp_path / f"{job.name}.pt", weights_only=True)["pictures"]["seen"][:16]
+    for lr in running.RATES:
+        fake(tmp_path, Job("vae", 1, 0, lr), 0.0 if lr == running.RATES[0] else 1.0)
+    (tmp_path / f"{job.name}.png").rename(tmp_path / f"{Job('vae', 3, 0, running.RATES[0]).name}.png")
+    monkeypatch.setattr(telling, "RUNG", 16)
+    shown = league.pictures("vae", 3, tmp_path)
+    assert torch.equal(running._bytes(shown), drawn), "the PNG holds the very pictures"
+
+
+def test_unknown_entries_and_missing_pictures_are_told_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="entry: got 'gan'; expected one of vae, pixel"):
+        league.Contestant("gan")
+    with pytest.raises(UserError, match="entry: got 'gan'"):
+        list(league.jobs(60, 1, tmp_path, ["gan"]))
+    with pytest.raises(UserError, match="pictures of"):
+        league.pictures("vae", 7, tmp_path)
+
+
+def test_oracle_and_figures_agree_on_what_is_asked():
+    _, wanted = prompts("one", 64)
+    read = oracle.accuracy(oracle.read(render(wanted)), wanted)
+    assert league.figures(render(wanted))["oracle all"] == read["all"]
+
+
+def test_the_command_runs_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
+    def played(job, folder, device):
+        fake(Path(folder), job, job.lr)
+        yield Progress(1, 1.0, 1.0, 0.0, 0.0)
+
+    monkeypatch.setattr(cli.contest, "play", played)
+    words = ["league", "--budget", "300", "--seeds", "1", "--entry", "vae", "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count(".json") == len(running.RATES) + 1
+    assert "| conditional VAE |" in done.stdout
+    again = CliRunner().invoke(cli.app, words)
+    assert ".json" not in again.stdout
+    assert "| conditional VAE |" in again.stdout
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--entry", "gan"], "entry: got 'gan'; expected one of vae"),
+    (["--budget", "0"], "got '0'; expected a whole number from 1"),
+    (["--seeds", "two"], "got 'two'; expected a whole number from 1"),
+])  # fmt: skip
+def test_a_wrong_wish_for_the_league_is_one_line(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["league", *words])
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "and nothing was written"
