@@ -50,12 +50,14 @@ def evaluate(
     A `LatentDiffusion` is asked for the prompts of `sets` (by default all of SETS), see `pictured`; without a
     text tower only "readable" is counted. A `VAE` takes scenes there and back ("seen", "unseen"), a `FlatVAE`
     the digits, a `MiniCLIP` compares true captions with almost true ones, and a `Classifier` names what is in
-    scenes or digits; these have no use for steps, scale, sampler and sets. Raises `UserError` for another model,
+    scenes or digits; these have no use for steps, scale and sampler, and no sets. Raises `UserError` for another model,
     an unknown set, n or batch below 1, and as `text2img` does.
     """
     for name, value in (("n", n), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(name, value, "a whole number above 0")
+    if sets is not None and not (isinstance(model, LatentDiffusion) and model.text):
+        raise UserError("sets", sets, "none: only a model that draws from prompts has any")
     if isinstance(model, VAE):
         return {name: _there_and_back(model, n, seed, held, batch) for name, held in _SEEN.items()}
     if isinstance(model, FlatVAE):
@@ -122,14 +124,16 @@ def pictured(pictures: Tensor, wanted: Scenes | None = None) -> Figures:
     """What the oracle reads in pictures (n, 3, h, w) in -1..1, against the scenes that `prompts` gave.
 
     Shares with their 95% intervals: each of ATTRIBUTES, where "all" is what counts and "place" and "relation"
-    are shares of the prompts that state them; "held-out forms" is "all" in the last quarter. "spread x" and
-    "spread y": see `spread`. Without wanted scenes only "readable" is told.
+    are shares of the prompts that state them; "wrong binding" and "wrong relation" are `oracle.errors`; "held-out
+    forms" is "all" in the last quarter. "spread x" and "spread y": see `spread`. Without wanted scenes only
+    "readable" is told.
     """
     reading = oracle.read(pictures)
     if wanted is None:
         return {"readable": oracle.wilson(int(reading.readable.sum()), len(reading))}
     shares = oracle.accuracy(reading, wanted)
     figures: Figures = {name: shares[name] for name in ATTRIBUTES if name in shares}
+    figures |= {f"wrong {name}": share for name, share in oracle.errors(reading, wanted).items()}
     quarter = len(pictures) // 4
     if quarter:
         right = oracle.matches(reading, wanted)["all"][-quarter:]

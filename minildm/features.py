@@ -36,11 +36,15 @@ class Classifier(nn.Module):
         self.head = nn.Linear(dim, answers)
 
     def features(self, x: Tensor) -> Tensor:
-        """Pictures (b, c, h, w) in -1..1 -> features (b, dim)."""
-        return self.trunk(x)
+        """Pictures (b, c, h, w) in -1..1 -> features (b, dim), each picture's of mean 0 and variance 1.
+
+        Unlike the bare states, which are largest in pictures such as the classifier never saw, and would then drown
+        all others in a distance: kernel distances went into the millions.
+        """
+        return F.layer_norm(self.trunk(x), (self.dim,))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        return self.head(self.trunk(x))
 
 
 def questions(scenes: Scenes) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from minildm import evaluate, oracle, recipes, runs, scenes
+from minildm import evaluate, oracle, recipes, runs, scenes, weights
 from minildm.clip import MiniCLIP
 from minildm.features import QUESTIONS, Classifier, questions
 from minildm.files import UserError
@@ -86,11 +86,22 @@ def test_perfect_pictures_score_one(name):
         assert row[key][0] == 1 and row[key][1] > 0.9, key
     assert ("place" in row) == name.startswith("one") and ("relation" in row) == name.startswith("two")
     assert row.get("place", row.get("relation"))[0] == 1
+    assert ("wrong binding" in row) == ("wrong relation" in row) == name.startswith("two")
+    assert row.get("wrong binding", [0])[0] == row.get("wrong relation", [0])[0] == 0
     assert abs(row["spread x"] - 1) < 0.02 and abs(row["spread y"] - 1) < 0.02
 
 
 def changed(wanted, **columns):
     return scenes.Scenes(**(vars(wanted) | columns))
+
+
+def test_exchanged_colours_are_a_wrong_binding_and_exchanged_places_a_wrong_relation():
+    _, wanted = evaluate.prompts("two", 100)
+    wanted = wanted[(wanted.colour[:, 0] != wanted.colour[:, 1]) & (wanted.size[:, 0] == wanted.size[:, 1])]
+    row = evaluate.pictured(scenes.render(changed(wanted, colour=wanted.colour.flip(1))), wanted)
+    assert row["wrong binding"][0] > 0.9 and row["all"][0] < 0.1
+    row = evaluate.pictured(scenes.render(changed(wanted, x=wanted.x.flip(1), y=wanted.y.flip(1))), wanted)
+    assert row["wrong relation"][0] > 0.9 and row["wrong binding"][0] < 0.1
 
 
 @pytest.mark.parametrize("key", ["shape", "colour", "size", "background"])
@@ -291,8 +302,6 @@ def test_a_clip_is_measured_by_its_hard_negatives():
 def test_figures_are_ready_for_json(tmp_path):
     import json
 
-    from minildm import weights
-
     weights.save(tiny.pipe(), tmp_path)
     table = evaluate.figures(tmp_path, 4, steps=1, sets=["one"])
     assert json.loads(json.dumps(table)) == table
@@ -313,3 +322,9 @@ def test_wrong_wishes_are_refused(wrong, word):
 def test_other_models_are_refused():
     with pytest.raises(UserError, match="model: got 'Linear'"):
         evaluate.evaluate(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["shapes/vae", "digits-vae", "clip", "digits-classifier", "pixel"])
+def test_sets_of_prompts_are_for_models_with_prompts(name):
+    with pytest.raises(UserError, match=r"sets: got \['one'\]; expected none"):
+        evaluate.evaluate(weights.load(name), 2, sets=["one"])

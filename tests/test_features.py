@@ -42,7 +42,10 @@ def test_shapes(size, how):
     model = Classifier(**how)
     x = torch.zeros(3, model.channels, size, size)
     assert model.features(x).shape == (3, model.dim) and model(x).shape == (3, model.answers)
-    assert torch.equal(model.head(model.features(x)), model(x))
+    states = model.trunk(x)
+    assert torch.equal(model.head(states), model(x))
+    spread = (states - states.mean(1, keepdim=True)) / states.var(1, correction=0, keepdim=True).add(1e-5).sqrt()
+    torch.testing.assert_close(model.features(x), spread)
 
 
 @pytest.mark.slow

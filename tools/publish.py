@@ -97,10 +97,10 @@ def main(names: list[str], n: int) -> None:
         for source, shipped, share in sources:
             print(f"publishing {shipped}", flush=True)
             model = weights.load(source)
-            shares = isinstance(model, LatentDiffusion) and model.text is not None and name != "shapes"
-            models[shipped] = publish(model, source, shipped, run, whole * share, shares)
+            told = isinstance(model, LatentDiffusion) and model.text is not None
+            models[shipped] = publish(model, source, shipped, run, whole * share, told and name != "shapes")
             write()  # the next line loads it by name
-            sets = ("one", "one-unseen") if run.get("objects") == 1 else None  # what it was trained to draw
+            sets = ("one", "one-unseen") if told and run.get("objects") == 1 else None  # what it was trained to draw
             models[shipped]["date"] = date.today().isoformat()
             models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
             write()

@@ -95,4 +95,4 @@ def wilson(hits: int, n: int) -> tuple[float, float, float]:
     share, z = hits / n, 1.959964
     middle, reach = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     low, high = ((middle + sign * reach) / (1 + z * z / n) for sign in (-1, 1))
-    return share, max(low, 0.0), min(high, 1.0)
+    return share, max(min(low, share), 0.0), min(max(high, share), 1.0)  # rounding could leave the share outside
