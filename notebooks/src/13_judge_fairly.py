@@ -206,9 +206,9 @@ for ax, metric in zip(axes.flat, FIGURES["real"], strict=True):
 show.figure(fig, "Twelve figures of six contestants, with 95% intervals. Green: the real pictures, sharp and blurred.",
             "Twelve small charts, one for each metric: a point and an interval for each contestant.")  # fmt: skip
 for name, row in FIGURES.items():
-    told = [f"{metric} {value:.2f} ({low:.2f} to {high:.2f})"
+    told = [f"{metric} {value:.2f} ({low:.2f}, {high:.2f})"
             for metric in ("oracle", "CLIP score", "Fréchet") for value, low, high in [row[metric]]]  # fmt: skip
-    print(f"{name:14} {'; '.join(told)}")
+    print(f"{name:15}{', '.join(told)}")
 
 # %% [markdown]
 # Read each panel **against its first line**, the real pictures: where even they do not reach the best value, it is
@@ -1153,7 +1153,7 @@ for name, x in rivals.items():
         + "".join("{:.1f} ({:.1f}, {:.1f})".format(*museum[name, eyes]).rjust(24) for eyes in ("broken", "mended"))
     )
 orders = [sorted(rivals, key=lambda name: museum[name, eyes][0]) for eyes in ("broken", "mended")]
-print(f"order, broken: {', '.join(orders[0])}\norder, mended: {', '.join(orders[1])}")
+print(f"broken: {', '.join(orders[0])}\nmended: {', '.join(orders[1])}")
 fig = show.strip([CROWD[:8], as_the_bug(CROWD[:8])], ["what you see", "what the judge saw"])
 show.figure(fig, "The same eight pictures, as they are and as the wrong line hands them to the network.")
 
