@@ -54,6 +54,15 @@ from minildm.course import widgets
 film = torch.linspace(-1, 1, 30).view(-1, 1, 1, 1, 1).expand(-1, 1, 3, 8, 8)
 widgets.show(widgets.explorer(lambda step: film[step], step=range(30)), "It gets lighter.")
 """
+BUTTON = """
+import ipywidgets, torch
+from minildm.course import widgets
+box = widgets.explorer(lambda choices: torch.full((1, 3, 8, 8), len(choices) / 5 - 1), choices="")
+letters, button = box.controls["choices"], ipywidgets.Button(description="lighter")
+button.on_click(lambda _: setattr(letters, "value", letters.value + "l"))
+box.children = (*box.children, button)
+widgets.show(box, "It gets lighter.")
+"""
 DRIVEN = """
 import time, torch
 from minildm.course import widgets
@@ -69,7 +78,7 @@ print("driven")
 def lab(tmp_path_factory):
     """The address of a JupyterLab of its own, with a folder of notebooks."""
     folder = tmp_path_factory.mktemp("lab")
-    for name, source in {"slider": SLIDER, "points": POINTS, "film": FILM, "driven": DRIVEN}.items():
+    for name, source in {"slider": SLIDER, "points": POINTS, "film": FILM, "button": BUTTON, "driven": DRIVEN}.items():
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip())])
         book.metadata.kernelspec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
         nbformat.write(book, folder / f"{name}.ipynb")
@@ -179,6 +188,16 @@ def test_a_film_plays(run):
     src = image.get_attribute("src")
     page.locator(".widget-play button").first.click()
     src = changed(image, src)
+    changed(image, src)
+
+
+def test_a_button_that_writes_into_a_control_changes_the_picture(run):
+    page, image = run("button", ".widget-image")
+    src = image.get_attribute("src")
+    button = page.get_by_role("button", name="lighter")
+    button.click()
+    src = changed(image, src)
+    button.click()
     changed(image, src)
 
 
