@@ -204,7 +204,7 @@ def test_the_league_stands_in_the_page(house):
     folder = house / "minildm" / "league" / "results"
     shutil.copytree(ROOT / "minildm" / "league" / "results", folder, ignore=shutil.ignore_patterns("*.pt"))
     told = pages(house)[page]
-    assert "After 300 s:\n\n| | kernel distance |" in told and "| conditional VAE | " in told
+    assert "After 300 s:\n\n|  | kernel distance |" in told and "| conditional VAE | " in told
     (changed,) = folder.glob("vae_300s_seed0_lr*.json")
     record = json.loads(changed.read_text(encoding="utf-8"))
     record["seen"]["kernel"][0] += 1

@@ -1,5 +1,6 @@
 """Who takes part: four kinds of models of one size, and two of them once more with the shipped autoencoder."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ..tasks import text2img
 from ..text import Text
 from ..train import CHECK_SEED, EMA, Progress, Run, fit, precision
 from ..unet import UNet
-from ..vae import VAE, kl_divergence, sample_latent
+from ..vae import VAE, sample_latent
 
 ENTRIES = {
     "vae": "conditional VAE",
@@ -26,33 +27,52 @@ ENTRIES = {
     "flow-shipped": "latent flow *",
 }
 AUTOENCODER = 1 / 3  # of a latent model's seconds go into its autoencoder
+LATENTS = 32  # numbers of the conditional VAE's latent
 BATCH = 16  # at equal seconds it left a latent model less loss than 32 did
 SCALE = 3.0  # of guidance, in all of the diffusion models
 
-# The VAE and the U-Net behind "vae", "latent" and "flow" have 0.84 million weights together, as many as the U-Net of
-# "pixel". The marked entries have the same U-Net, and the larger autoencoder that the course ships.
+# 0.82 to 0.89 million weights each: the same VAE and U-Net behind "vae", "latent" and "flow", a larger U-Net behind
+# "pixel". The marked entries have the same U-Net as "latent", and the larger autoencoder that the course ships.
 VAE_CONFIG = replace(runs.VAE_CONFIG, block_out_channels=(16, 32, 32))
 LATENT = replace(runs.SMALL_LATENT, block_out_channels=(48,))
 PIXEL = replace(runs.SMALL_PIXEL, block_out_channels=(16, 32, 56))
 
 
 class ConditionalVAE(nn.Module):
-    """A VAE whose decoder is told the prompt (Sohn et al. 2015), of the parts that a latent diffusion model has.
+    """A VAE that is told the prompt (Sohn et al. 2015), of the parts that a latent diffusion model has.
 
-    The U-Net looks at the latent and the prompt once, before the decoder. Drawing is one call on unit-normal latents.
+    Its latent is one vector z (b, LATENTS), so that what is drawn is of one piece. `prior` is where z comes from by the
+    prompt alone, and `decode` hears the prompt too: the U-Net looks at both once, before the decoder.
     """
 
     def __init__(self, vae: VAE, unet: UNet):
         super().__init__()
         self.vae, self.unet = vae, unet
+        side = 32 // vae.config.downscale
+        self.grid = (vae.config.latent_channels, side, side)
+        places, d = math.prod(self.grid), unet.config.context_dim
+        self.narrow, self.widen = nn.Linear(2 * places, 2 * LATENTS), nn.Linear(LATENTS, places)
+        self.told = nn.Sequential(nn.Linear(d, d // 2), nn.SiLU(), nn.Linear(d // 2, 2 * LATENTS))
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (b, 3, h, w) in -1..1 -> mean and logvar, each (b, c, h/f, w/f)."""
-        return self.vae.encode(pixels)
+        """Pixels (b, 3, h, w) in -1..1 -> mean and logvar of z, each (b, LATENTS)."""
+        moments = torch.cat(self.vae.encode(pixels), 1).flatten(1)  #                     (b, 2 * places)
+        return self.narrow(moments).chunk(2, 1)
+
+    def prior(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states of prompts (b, n, d) -> mean and logvar of z, each (b, LATENTS)."""
+        return self.told(context.mean(1)).chunk(2, 1)
 
     def decode(self, z: Tensor, context: Tensor) -> Tensor:
-        """Latents (b, c, h/f, w/f) and hidden states of prompts (b, n, d) -> pixels (b, 3, h, w)."""
-        return self.vae.decode(z + self.unet(z, torch.zeros(len(z), device=z.device), context))
+        """z (b, LATENTS) and hidden states of prompts (b, n, d) -> pixels (b, 3, h, w)."""
+        grid = self.widen(z).unflatten(1, self.grid)  #                                   (b, c, h/f, w/f)
+        return self.vae.decode(grid + self.unet(grid, torch.zeros(len(z), device=z.device), context))
+
+
+def kl_between(mean: Tensor, logvar: Tensor, other_mean: Tensor, other_logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp(logvar)) || N(other_mean, exp(other_logvar))) in nats: (b, d) four times -> (b,)."""
+    ratio = ((mean - other_mean).square() + logvar.exp()) / other_logvar.exp()
+    return 0.5 * (ratio - 1 + other_logvar - logvar).sum(1)
 
 
 def conditional_run(words: Text, device: str | torch.device = "cpu") -> Run:
@@ -65,10 +85,10 @@ def conditional_run(words: Text, device: str | torch.device = "cpu") -> Run:
     encoded = runs.told(LatentDiffusion(model.unet, None, words, schedule=levels.cosine()), objects=1)
 
     def bound(model: nn.Module, pixels: Tensor, condition: dict, generator: torch.Generator) -> Tensor:
-        mean, logvar = model.encode(pixels)
+        mean, logvar = (part.float() for part in model.encode(pixels))
         out = model.decode(sample_latent(mean, logvar, generator), **condition)
-        kl = kl_divergence(mean.float(), logvar.float()).mean() / pixels[0].numel()
-        return (out.float() - pixels).square().mean().log() / 2 + kl
+        kl = kl_between(mean, logvar, *(part.float() for part in model.prior(**condition))).mean()
+        return (out.float() - pixels).square().mean().log() / 2 + kl / pixels[0].numel()
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         return bound(model, *runs.from_pool(encoded, step, BATCH), generator)
@@ -165,9 +185,8 @@ class Contestant:
     def draw(self, prompts: list[str], calls: int, generator: torch.Generator) -> Tensor:
         """One picture of each prompt, (b, 3, 32, 32) in -1..1, in `calls` steps of a sampler; a VAE takes one."""
         if self.entry == "vae":
-            config = self.model.vae.config
-            side = 32 // config.downscale
-            z = torch.randn(len(prompts), config.latent_channels, side, side, generator=generator).to(self.device)
-            return self.model.decode(z, self.words(prompts)).clamp(-1, 1)
+            context = self.words(prompts)
+            z = sample_latent(*self.model.prior(context), generator)
+            return self.model.decode(z, context).clamp(-1, 1)
         sampler = "euler" if self.entry.startswith("flow") else "ddim"
         return text2img(self.model, prompts, None, calls, SCALE, sampler, generator=generator)
