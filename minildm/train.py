@@ -167,7 +167,7 @@ def fit(
     `learning_rate(fraction)`. `autocast` (say torch.bfloat16) is the dtype of the forward pass; weights stay as
     they are. With `checkpoint`, the state is written to that file every `save_every` seconds of training and at
     the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
-    `clock` tells the seconds: the wall's, or say `time.process_time`, which other programs cannot make go faster.
+    `clock` tells the seconds: the wall's, or say `time.process_time`, which stands while other programs run.
     Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
     """
     check_length(steps, seconds)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from minildm import cli, league, oracle, runs, weights
+from minildm import cli, league, metrics, oracle, runs, weights
 from minildm.evaluate import prompts
 from minildm.files import UserError
 from minildm.league import contestants, judging, running, telling
 from minildm.league.running import Job
-from minildm.scenes import SHAPES, render
+from minildm.scenes import SHAPES, draw, render
 from minildm.train import Progress
 from minildm.unet import UNet
 from minildm.vae import VAE
@@ -45,13 +45,13 @@ def test_a_contestant_spends_its_seconds_and_draws_what_it_is_asked_for(entry, o
     contestant = league.Contestant(entry)
     begun = time.process_time()
     *_, last = contestant.train(6.0)
-    assert 6.0 <= time.process_time() - begun < 9.0, "its seconds, and at most a step of each part more"
+    assert 6.0 <= time.process_time() - begun < 7.5, "its seconds, and at most a step of each part more"
     assert last.fraction == 1.0
-    assert sum(contestant.seconds.values()) == pytest.approx(last.seconds, abs=1.0)
+    assert 5.9 < sum(contestant.seconds.values()) < 7.0
     parts = {"autoencoder", "drawing"} if entry in ("latent", "flow") else {"drawing"}
     assert contestant.steps.keys() == parts
     if len(parts) == 2:
-        assert contestant.seconds["autoencoder"] == pytest.approx(2.0, abs=1.0), "a third goes into the autoencoder"
+        assert 2.0 <= contestant.seconds["autoencoder"] < 2.8, "a third goes into the autoencoder"
     said = ["a red circle", "a blue star", "a green ring"]
     first, again = (contestant.draw(said, 2, torch.Generator().manual_seed(1)) for _ in range(2))
     assert first.shape == (3, 3, 32, 32)
@@ -128,6 +128,7 @@ def test_figures_prefer_real_pictures_to_blurred_ones_and_to_noise():
         elif better == "less":
             assert good[name][0] < soft[name][0] < bad[name][0], name
     assert good["oracle all"][0] > 0.98
+    assert soft["detail"][0] < 0.8 < good["detail"][0] < 1.2 < bad["detail"][0]
     assert soft["oracle all"][0] < 0.1
     assert 0.4 < good["copying"][0] < 0.6, "real pictures are as near to the training ones as real pictures are"
 
@@ -138,6 +139,22 @@ def test_bytes_are_judged_as_the_pictures_they_stand_for():
     exact, coded = (league.figures(x, "unseen") for x in (real, running._bytes(real)))
     assert exact["kernel"][0] == pytest.approx(coded["kernel"][0], abs=1e-3)
     assert exact["oracle all"] == coded["oracle all"]
+    assert exact["oracle all"][0] > 0.98
+
+
+def test_pairs_never_seen_are_compared_with_a_world_of_such_pairs():
+    scenes = draw(256, 31, objects=1, held_out=True)
+    with torch.no_grad():
+        made = weights.load("classifier").features(render(scenes))
+    value, low, high = metrics.kernel(judging.world_features("unseen")["real"], made)
+    assert low < 0 < high
+    assert metrics.kernel(judging.world_features("seen")["real"], made)[1] > 0
+
+
+def test_a_smaller_set_of_prompts_is_another_one():
+    """Whoever judges the first pictures of a set has to take the first prompts of that set."""
+    few, many = (prompts("one", n)[0] for n in (running.RUNG, league.PICTURES))
+    assert few != many[: running.RUNG]
 
 
 def fake(folder, job, kernel, **more):
@@ -162,7 +179,10 @@ def test_every_job_is_done_once_the_rates_first_and_the_best_one_is_kept(tmp_pat
     assert "| **0.000 (-0.100 to 0.100)** |" in league.rates(tmp_path)
     runs = league.kept(tmp_path)
     assert {run["lr"] for run in runs if run["entry"] == "vae"} == {running.RATES[1]}
-    assert [run["seconds"] for run in runs if run["entry"] == "vae"] == [60, 300, 300]
+    assert [run["seconds"] for run in runs if run["entry"] == "vae"] == [300, 300]
+    assert [(job.seconds, job.seed) for job in league.jobs(60, 2, tmp_path, ["vae"])] == [(60, 1), (60, 2)], (
+        "the run that chose the rate does not count again"
+    )
 
 
 def test_seeds_are_told_by_their_mean_and_the_widest_interval(tmp_path):
@@ -179,7 +199,7 @@ def test_seeds_are_told_by_their_mean_and_the_widest_interval(tmp_path):
 
 def test_the_figure_shows_every_run_with_its_interval(tmp_path):
     ladder = {str(calls): {"kernel": [1 / calls, 0.5 / calls, 2 / calls]} for calls in running.LADDER}
-    for seconds, seed in ((60, 0), (60, 1), (300, 0)):
+    for seconds, seed in ((60, 0), (60, 1), (60, 2), (300, 0)):
         for lr in running.RATES:
             for at, entry in enumerate(league.ENTRIES):
                 fake(tmp_path, Job(entry, seconds, seed, lr), 60 / seconds + at, calls=ladder if seconds > 60 else {})

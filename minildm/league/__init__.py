@@ -6,10 +6,10 @@ what `judging` says of them. The runs that the course quotes are in `results`.
 
 from .contestants import ENTRIES, ConditionalVAE, Contestant
 from .judging import figures
-from .running import Job, jobs, play, tuned
-from .telling import figure, kept, pictures, rates, results, table
+from .running import PICTURES, Job, jobs, play, tuned
+from .telling import figure, kept, over_seeds, pictures, rates, results, table
 
 __all__ = [
-    "ENTRIES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept", "pictures", "play",
-    "rates", "results", "table", "tuned",
+    "ENTRIES", "PICTURES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept", "over_seeds",
+    "pictures", "play", "rates", "results", "table", "tuned",
 ]  # fmt: skip

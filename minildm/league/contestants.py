@@ -121,8 +121,8 @@ class Contestant:
         """Train for so many seconds and yield a `Progress` after each step.
 
         Everything counts: drawing the scenes, encoding captions and pictures. A CPU's clock is the time it worked on
-        this process, which other programs cannot change; with more than one thread those of all would add up, so
-        set `torch.set_num_threads(1)`.
+        this process: waiting for others does not count, though busy neighbours still slow the work by some per cent.
+        With more than one thread those of all would add up, so set `torch.set_num_threads(1)`.
         """
         begun = self.clock()
 
@@ -164,22 +164,23 @@ class Contestant:
     def memory(self) -> float:
         """Megabytes for training: weights, their mean, Adam's two moments, and what a step takes at most.
 
-        Of a latent model that has trained its autoencoder, in the training that takes more.
+        With the first step, in which a pool of scenes is drawn and encoded, and with an autoencoder that stands by.
         """
-        return max(map(self._memory, [self._drawing()] + [self._autoencoder()] * (self.entry in ("latent", "flow"))))
+        autoencoder = [(self._autoencoder(), 0)] if self.entry in ("latent", "flow") else []
+        standing_by = sum(p.numel() * p.element_size() for p in self.vae.parameters()) if self.vae else 0
+        return max(self._memory(*part) for part in [*autoencoder, (self._drawing(), standing_by)])
 
-    def _memory(self, run: Run) -> float:
+    def _memory(self, run: Run, standing_by: int) -> float:
         run.model.to(self.device)
-        kept = 4 * sum(p.numel() * p.element_size() for p in run.model.parameters())
+        trained = 4 * sum(p.numel() * p.element_size() for p in run.model.parameters())
 
         def step() -> None:
+            run.model.zero_grad(set_to_none=True)
             with precision(self.device, run.autocast):
                 loss = run.loss(0, torch.Generator().manual_seed(0))
             loss.backward()
 
-        step()  # a pool of scenes is drawn and encoded with the first step
-        run.model.zero_grad(set_to_none=True)
-        return (kept + peak(step)) / 1e6
+        return (trained + standing_by + max(peak(step), peak(step))) / 1e6
 
     @torch.no_grad()
     def draw(self, prompts: list[str], calls: int, generator: torch.Generator) -> Tensor:

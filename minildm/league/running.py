@@ -59,7 +59,7 @@ def tuned(entry: str, folder: Path) -> float | None:
 
 
 def jobs(budget: int, seeds: int, folder: str | Path, entries: list[str] | None = None) -> Iterator[Job]:
-    """What is left to do in this folder: first the learning rates, then so many seeds at `budget` seconds.
+    """What is left to do in this folder: first the learning rates, by seed 0, then so many seeds at `budget` seconds.
 
     Raises `UserError` for an unknown entry.
     """
@@ -74,7 +74,8 @@ def jobs(budget: int, seeds: int, folder: str | Path, entries: list[str] | None 
     for lr in RATES:
         for entry in dict.fromkeys(name.removesuffix("-shipped") for name in entries):
             yield from filter(missing, [Job(entry, TUNING, 0, lr)])
-    for seed in range(seeds):
+    first = int(budget == TUNING)  # seed 0 has chosen the rate there, and would be the best of three
+    for seed in range(first, first + seeds):
         for entry in entries:
             yield from filter(missing, [Job(entry, budget, seed, tuned(entry, folder))])
 

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 HUES = dict(zip(ENTRIES, ("red", "brown", "blue", "green", "purple", "orange"), strict=True))
 CHANCE = sum(1 / len(words) for words in (SHAPES, COLOURS, SIZES, BACKGROUNDS)) / 4  # of an attribute, by guessing
 COLUMNS = {
-    "kernel": "kernel distance", "coverage": "coverage", "classifier one": "attributes, classifier",
+    "kernel": "kernel distance", "detail": "detail", "coverage": "coverage", "classifier one": "attributes, classifier",
     "oracle all": "prompts, oracle",
 }  # fmt: skip
 
@@ -33,16 +33,18 @@ def results(folder: str | Path = RESULTS) -> list[dict]:
 
 
 def kept(folder: str | Path = RESULTS) -> list[dict]:
-    """The runs with each entry's chosen learning rate, by entry, seconds and seed."""
+    """The runs with each entry's chosen learning rate, by entry, seconds and seed, without those that chose it."""
     folder = Path(folder)
     rates = {entry: tuned(entry, folder) for entry in ENTRIES}
-    chosen = [run for run in results(folder) if run["lr"] == rates[run["entry"]]]
+    chosen = [run for run in results(folder)
+              if run["lr"] == rates[run["entry"]] and (run["seconds"], run["seed"]) != (TUNING, 0)]  # fmt: skip
     return sorted(chosen, key=lambda run: (list(ENTRIES).index(run["entry"]), run["seconds"], run["seed"]))
 
 
 def pictures(entry: str, seconds: int, folder: str | Path = RESULTS) -> Tensor:
-    """Pictures (RUNG, 3, 32, 32) in -1..1 that a contestant drew after so many seconds, for the first prompts of "one".
+    """Pictures (RUNG, 3, 32, 32) in -1..1 that a contestant drew after so many seconds of training.
 
+    For the first RUNG of the PICTURES prompts of set "one" (`evaluate.prompts`); a smaller set has others.
     Raises `UserError` where there are none of that training.
     """
     from PIL import Image
@@ -168,7 +170,7 @@ def _by_calls(ax, runs):
             told = [run["calls"][str(calls)]["kernel"] for calls in where]
             _line(ax, where, told, run["entry"], None)
     ax.set_title(f"Kernel distance by calls, after {longest:,} s")
-    ax.set_xlabel("calls of the sampler")
+    ax.set_xlabel("calls of the sampler (guided: two answers each)")
     ax.set_xscale("log")
     ax.set_xticks(LADDER, LADDER)
     ax.minorticks_off()
