@@ -605,18 +605,22 @@ assert letters.value == ""
 # leads after 60 seconds, and who at the end?
 
 # %%
-# LEAGUE: to be run again once the committed runs are there; the text below says what to look for, and quotes nothing.
-from IPython.display import Markdown, display
-
 from minildm import league
 
 RUNS = league.kept()
-RUNS = RUNS if {run["entry"] for run in RUNS} == set(league.ENTRIES) else []  # not before all have run
-if RUNS:
-    show.figure(league.figure(RUNS), "The league: what more seconds of training and more calls bring, and what it "
-                "costs. Dashed: with the shipped autoencoder.")  # fmt: skip
-for seconds in sorted({run["seconds"] for run in RUNS}):
-    display(Markdown(f"**After {seconds:,} seconds of training each**\n\n" + league.table(RUNS, seconds)))
+BUDGETS = sorted({run["seconds"] for run in RUNS})
+show.figure(league.figure(RUNS), "The league: what more seconds of training bring, what more calls bring, and what it costs. "
+            "Dashed: with the shipped autoencoder.",
+            "Six charts of six entries: kernel distance, coverage, attributes right, the same for pairs never seen, each "
+            "against seconds of training; kernel distance against calls; memory against seconds for 100 pictures.")  # fmt: skip
+SHOWN_HERE = {"kernel": "seen", "coverage": "seen", "classifier one": "seen", "detail": "seen"}
+for seconds in BUDGETS:
+    print(f"{f'after {seconds:,} s':20}" + "".join(f"{name:>20}" for name in SHOWN_HERE))
+    for entry, title in league.ENTRIES.items():
+        some = [run for run in RUNS if (run["entry"], run["seconds"]) == (entry, seconds)]
+        if some:
+            told = [league.over_seeds(some, which, name) for name, which in SHOWN_HERE.items()]
+            print(f"{title:20}" + "".join("{:.2f} ({:.2f}, {:.2f})".format(*figures).rjust(20) for figures in told))
 
 # %% [markdown]
 # <!-- LEAGUE: figures to be filled in from the committed results; nothing below may be stated without them. -->
@@ -634,19 +638,19 @@ for seconds in sorted({run["seconds"] for run in RUNS}):
 # Do not believe a table: the pictures are there. From them the figures are computed once more, here and now.
 
 # %%
-# LEAGUE: the same figures, recomputed live from the committed pictures; and the pictures, to look at.
-BUDGET = max((run["seconds"] for run in RUNS if run["calls"]), default=0)
+DRAWN = [{run["seconds"] for run in RUNS if run["entry"] == entry and run["calls"]} for entry in league.ENTRIES]
+BUDGET = max(set.intersection(*DRAWN))  # the longest training of which every entry has pictures here
+many, scenes_of = evaluate.prompts("one", league.PICTURES)
 again = {}
-for entry, title in league.ENTRIES.items() if BUDGET else ():
+for entry, title in league.ENTRIES.items():
     made = league.pictures(entry, BUDGET)
-    again[title] = made, measured(made, *(part[: len(made)] for part in evaluate.prompts("one", len(made))), times=40)
-if BUDGET:
-    fig, axes = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True)
-    for ax, metric in zip(axes, ("oracle", "CLIP score", "kernel", "recall"), strict=True):
-        panel(ax, metric, {title: figures for title, (made, figures) in again.items()})
-    show.figure(fig, f"Recomputed from the committed pictures of each entry, {BUDGET:,} s of training.")
-    fig = show.strip([made[:8] for made, _ in again.values()], [*again])
-    show.figure(fig, f"The same eight sentences, drawn by each entry after {BUDGET:,} seconds of training.")
+    again[title] = made, measured(made, many[: len(made)], scenes_of[: len(made)], times=40)
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True)
+for ax, metric in zip(axes, ("CLIP score", "kernel", "coverage", "diversity"), strict=True):
+    panel(ax, metric, {title: figures for title, (made, figures) in again.items()})
+show.figure(fig, f"Computed here from 128 pictures of each entry, after {BUDGET:,} s of training.")
+fig = show.strip([scenes.render(scenes_of[:8]), *(made[:8] for made, _ in again.values())], ["meant", *again])
+show.figure(fig, f"Eight sentences, what was meant, and what each entry drew after {BUDGET:,} seconds of training.")
 
 # %% [markdown]
 # ## Sentences that were never seen
