@@ -13,7 +13,7 @@
 # - answer by measurement what others assert: when is a VAE the better choice, when diffusion in pixels, when in
 #   latents?
 #
-# **Time:** about two minutes of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
+# **Time:** two to three minutes of computing on a laptop with 2 cores, no GPU; two hours with the exercises.
 #
 # **Needs:** lesson 02 (VAE), 08 (samplers, inversion), 12 (latent diffusion). Nothing is downloaded. Words in
 # *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
@@ -164,7 +164,8 @@ def measured(x, prompts, asked, times=60):
         "classifier": oracle.wilson(int(right.sum()), n), "CLIP score": metrics.mean(clip_scores(x, prompts), dice),
         "Fréchet": metrics.resampled(metrics.frechet, REAL, points, times=times, generator=dice),
         "kernel": metrics.kernel(REAL, points),
-        **{name: metrics.mean(crowd[name], dice) for name in ("precision", "recall", "density", "coverage")},
+        **{name: metrics.mean(crowd[name], dice) if name == "density" else  # the others are shares of hits
+           oracle.wilson(int(crowd[name].sum()), len(crowd[name])) for name in crowd},
         "diversity": metrics.diversity(points), "copying": metrics.copying(TRAINING, HELD, points, dice),
     }  # fmt: skip
 
@@ -455,9 +456,9 @@ for name in CHEATS:
 #
 # The blurred real pictures fool another judge: to CLIP they are nearly as good as sharp ones, though the oracle
 # refuses most of them. They fool precision too: nine in ten lie in a real ball. A network that was never shown a blur
-# never learned to mind it. And one more thing is wrong with the CLIP score here, as lesson 11 foretold: all four
-# models were told their sentences by the text tower of *this very* CLIP. A judge who taught the contestants should go
-# home.
+# never learned to mind it. And one more thing is wrong with the CLIP score here, as lesson 11 foretold: the models of
+# A, C, E and F were all told their sentences by the text tower of *this very* CLIP. A judge who taught the
+# contestants should go home.
 #
 # <details><summary>Quiz: your VAE has the best PSNR of all, the second-best CLIP score, and a boss who is happy.
 # Which two of this lesson's figures do you ask for next?</summary>
@@ -945,13 +946,15 @@ for name, row in probes.items():
     print(f"{name:19}" + "  ".join(told))
 
 # %% [markdown]
-# **Here the table is turned round.** In the VAE's latents a probe reads the background and the size, and little of
-# shape and colour. In the middle of the large U-Net it reads almost everything, best at little noise. Is that
-# diffusion, or the captions that it heard? The little pixel model heard none: it is ahead of the VAE in colour, and
-# not by much in shape. So a part of it, at least, are the words, the size and the hours. A latent of our VAE is a
-# coarse picture (lesson 12), and *which shape* is no weighted sum of pixels; a denoiser has to know what it looks at,
-# or it could not fill in what the noise hides. Mind the limits: a *linear* probe, means over places, and a VAE made
-# for pictures and not for this. One with two latents and a strong penalty (lesson 02) would be another experiment.
+# **Here the large U-Net turns the table round.** In the VAE's latents a probe reads the background and the size, and
+# little of shape and colour. In the middle of the large U-Net it reads almost everything, best at little noise. Is
+# that diffusion, or the captions that it heard? The little pixel model heard none. It is far ahead of the VAE in
+# colour, as even the thumbnail is; in shape these 200 pictures cannot tell the two apart. So for shape the words, the
+# size or the hours make the difference, and which of them, this experiment cannot say. A latent of our VAE is a
+# coarse picture (lesson 12), and *which shape* is no weighted sum of pixels; a good denoiser has to know what it looks
+# at, or it could not fill in what the noise hides. Mind the limits: a *linear* probe, means over places, and a VAE
+# made for pictures and not for this. One with two latents and a strong penalty (lesson 02) would be another
+# experiment.
 
 # %% [markdown] tags=["exercise"]
 # ### 13.probe: scored on what it has not seen
@@ -1183,8 +1186,8 @@ show.figure(fig, "The same eight pictures, as they are and as the wrong line han
 # than two intervals side by side. Errors are compared by the interval of the mean difference. Hits and misses by the
 # exact *sign test*: take the pictures that only one of the two got right. How often would a fair coin divide them at
 # least so unevenly? Below 5 in 100, we believe that it was no coin. (Between two pictures: ten pairs, each with the
-# mean of its three places.) Speed is timed here and now, on your machine. Sixteen rows, and those that are tested are
-# tested at 95% each: one of them may well be chance. A star is our judgement, and no test.
+# mean of its three places.) Speed is timed here and now, on your machine. Mind two things. With sixteen rows, each at
+# 95%, one of them may well be chance. And a star marks our judgement, where nothing was tested.
 
 
 # %%
@@ -1215,6 +1218,7 @@ def told(value, low, high):
 
 
 def share(hits):
+    """Hits (n,), each 0, 1 or the mean of a few that belong together."""
     return told(*oracle.wilson(hits.sum().item(), len(hits)))
 
 
