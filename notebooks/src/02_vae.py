@@ -58,7 +58,7 @@ def seeded(seed):
 # them. Nobody wrote the third row: two random numbers each, and the same decoder.
 
 # %%
-shipped = weights.load(next(name for name in weights.shipped() if name.startswith("digits")))
+shipped = weights.load("digits-vae")
 with torch.no_grad():
     rebuilt = shipped.decode(shipped.encode(unseen[:10])[0])
     invented = shipped.decode(torch.randn(10, 2, generator=seeded(5)))
