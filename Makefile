@@ -66,7 +66,7 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 
 LEAGUE := .venv/bin/minildm league --out minildm/league/results
 
-league: test-environment  ## the runs that lesson 13 quotes (four hours of one core), or what is left of them
+league: test-environment  ## the runs that lesson 13 quotes (hours of one core), or what is left of them
 	$(LEAGUE) --budget 60
 	$(LEAGUE) --budget 300
 	$(LEAGUE) --budget 1200 --seeds 1 --figure docs/league.png

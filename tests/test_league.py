@@ -136,7 +136,7 @@ def test_figures_prefer_real_pictures_to_blurred_ones_and_to_noise():
 def test_bytes_are_judged_as_the_pictures_they_stand_for():
     _, wanted = prompts("one-unseen", 64)
     real = render(wanted)
-    exact, coded = (league.figures(x, "unseen") for x in (real, running._bytes(real)))
+    exact, coded = (league.figures(x, "unseen") for x in (real, judging.to_bytes(real)))
     assert exact["kernel"][0] == pytest.approx(coded["kernel"][0], abs=1e-3)
     assert exact["oracle all"] == coded["oracle all"]
     assert exact["oracle all"][0] > 0.98
@@ -239,7 +239,7 @@ def test_a_job_leaves_figures_and_pictures_and_is_not_trained_twice(tmp_path, mo
     (tmp_path / f"{job.name}.png").rename(tmp_path / f"{Job('vae', 3, 0, running.RATES[0]).name}.png")
     monkeypatch.setattr(telling, "RUNG", 16)
     shown = league.pictures("vae", 3, tmp_path)
-    assert torch.equal(running._bytes(shown), drawn), "the PNG holds the very pictures"
+    assert torch.equal(judging.to_bytes(shown), drawn), "the PNG holds the very pictures"
 
 
 def test_unknown_entries_and_missing_pictures_are_told_in_one_line(tmp_path):

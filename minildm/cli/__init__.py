@@ -156,6 +156,7 @@ def league(
     """Compare kinds of models at equal seconds: a VAE, pixel diffusion, latent diffusion, latent flow."""
     from tqdm import tqdm
 
+    figure = figure and pngs.named(figure)  # before the hours, not after
     device = "cuda" if best_device().type == "cuda" else "cpu"
     for job in contest.jobs(budget, seeds, out, entry):
         with tqdm(desc=job.name, total=1.0, bar_format=BAR, delay=1, file=sys.stderr, leave=False) as bar:
@@ -166,7 +167,7 @@ def league(
                 bar.update(now.fraction - bar.n)
         typer.echo(out / f"{job.name}.json")
     if figure:
-        contest.figure(contest.kept(out)).savefig(pngs.named(figure), facecolor="white")
+        contest.figure(contest.kept(out)).savefig(figure, facecolor="white")
     typer.echo(f"{contest.rates(out)}\n\n{contest.table(contest.kept(out), budget)}")
 
 

@@ -9,6 +9,7 @@ from .. import metrics, oracle, weights
 from ..evaluate import SEED, prompts
 from ..scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, Scenes, draw, render
 
+SETS = {"seen": "one", "unseen": "one-unseen"}  # our sets of prompts to those of `evaluate`
 REAL = 1000  # pictures of the world that the drawn ones are compared with
 
 # The figures, in the order of the tables, and what is better: more, less, or as much as real pictures have.
@@ -19,6 +20,16 @@ FIGURES = {
 }  # fmt: skip
 
 
+def to_bytes(pictures: Tensor) -> Tensor:
+    """Pictures in -1..1 as they are kept: uint8 on the CPU, 0 to 255."""
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
+
+
+def from_bytes(pictures: Tensor) -> Tensor:
+    """The way back from `to_bytes`: float32 in -1..1."""
+    return pictures.float() / 127.5 - 1
+
+
 def judge(drawn: dict) -> dict:
     """The facts of a run with the figures of its pictures instead of these: what `NAME.json` holds.
 
@@ -27,7 +38,7 @@ def judge(drawn: dict) -> dict:
     """
     pictures = drawn["pictures"]
     facts = {name: value for name, value in drawn.items() if name != "pictures"}
-    told = {name: figures(pictures[name], name) for name in ("seen", "unseen")}
+    told = {name: figures(pictures[name], name) for name in SETS}
     calls = {key.split()[1]: figures(value, "seen") for key, value in pictures.items() if key.startswith("calls")}
     return _rounded(facts | told | {"calls": calls})
 
@@ -41,8 +52,8 @@ def figures(pictures: Tensor, which: str = "seen") -> dict[str, metrics.Figure]:
     pictures of the same scenes: below 1 for a blur, above it for noise.
     """
     if pictures.dtype == torch.uint8:
-        pictures = pictures.float() / 127.5 - 1
-    said, wanted = prompts({"seen": "one", "unseen": "one-unseen"}[which], len(pictures))
+        pictures = from_bytes(pictures)
+    said, wanted = prompts(SETS[which], len(pictures))
     reader, clip = weights.load("classifier"), weights.load("clip")
     made, world = reader.features(pictures), world_features(which)
     generator = torch.Generator().manual_seed(0)

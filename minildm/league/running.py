@@ -8,21 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import show
 from ..evaluate import prompts
 from ..files import UserError, atomic_write
 from ..train import Progress, each
 from .contestants import ENTRIES, Contestant
-from .judging import judge
+from .judging import SETS, from_bytes, judge, to_bytes
 
 RATES = (5e-4, 1.5e-3, 4.5e-3)
 TUNING = 60  # seconds of training for each learning rate
-CALLS = 25  # steps of a sampler where nothing else is said
+CALLS = 25  # steps of a sampler where nothing else is said; a VAE has one
 LADDER = (1, 2, 5, 10, 25, 50, 100)
 PICTURES, RUNG = 256, 128  # in each set of prompts, and for each number of calls
-SETS = {"seen": "one", "unseen": "one-unseen"}  # ours to those of `evaluate`
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,11 @@ class Job:
     def climbs(self) -> bool:
         """Whether its pictures are kept, and drawn with every number of calls too."""
         return self.seed == 0 and self.seconds > TUNING
+
+
+def calls_of(entry: str) -> int:
+    """How many calls an entry's pictures take where nothing else is said."""
+    return 1 if entry == "vae" else CALLS
 
 
 def tuned(entry: str, folder: Path) -> float | None:
@@ -97,7 +100,7 @@ def play(job: Job, folder: str | Path, device: str | torch.device = "cpu") -> It
             torch.set_num_threads(threads)
     drawn = torch.load(kept, weights_only=True)
     if job.climbs:
-        sheet = drawn["pictures"]["seen"][:RUNG].float() / 127.5 - 1
+        sheet = from_bytes(drawn["pictures"]["seen"][:RUNG])
         show.to_image(sheet, columns=16, size=32, gap=0).save(folder / f"{job.name}.png", optimize=True)
     atomic_write(folder / f"{job.name}.json", json.dumps(judge(drawn), indent=1).encode())
 
@@ -115,13 +118,13 @@ def _played(job: Job, kept: Path, device: str | torch.device) -> Iterator[Progre
         begun = contestant.clock()
         made = torch.cat([contestant.draw(said[i : i + 64], calls, generator) for i in range(0, count, 64)])
         sampling[str(calls)] = 100 / count * (contestant.clock() - begun)
-        pictures[key] = _bytes(made)
+        pictures[key] = to_bytes(made)
         return 100 / count
 
-    one = job.entry == "vae"
-    asked = [(name, name, 1 if one else CALLS, PICTURES) for name in SETS]
+    usual = calls_of(job.entry)
+    asked = [(name, name, usual, PICTURES) for name in SETS]
     if job.climbs:
-        asked += [(f"calls {calls}", "seen", calls, RUNG) for calls in ((1,) if one else LADDER)]
+        asked += [(f"calls {calls}", "seen", calls, RUNG) for calls in ((1,) if usual == 1 else LADDER)]
     yield from each([lambda part=part: drawing(*part) for part in asked])
     facts = {
         "parameters": contestant.parameters, "memory": contestant.memory(), "steps": contestant.steps,
@@ -129,7 +132,3 @@ def _played(job: Job, kept: Path, device: str | torch.device) -> Iterator[Progre
         "machine": f"{device}, torch {torch.__version__.split('+')[0]}, {platform.system()} {platform.machine()}",
     }  # fmt: skip
     atomic_write(kept, lambda part: torch.save(asdict(job) | facts | {"pictures": pictures}, part))
-
-
-def _bytes(pictures: Tensor) -> Tensor:
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)

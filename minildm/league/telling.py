@@ -12,7 +12,8 @@ from .. import show
 from ..files import UserError
 from ..scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES
 from .contestants import ENTRIES
-from .running import CALLS, LADDER, RATES, RUNG, TUNING, Job, tuned
+from .judging import from_bytes
+from .running import CALLS, LADDER, RATES, RUNG, TUNING, Job, calls_of, tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def pictures(entry: str, seconds: int, folder: str | Path = RESULTS) -> Tensor:
         there = sorted({(run["entry"], run["seconds"]) for run in kept(folder) if run["calls"]})
         raise UserError("pictures of", f"{entry}, {seconds} s", "one of " + ", ".join(f"{e}, {s} s" for e, s in there))
     rows = pil_to_tensor(Image.open(file)).unfold(1, 32, 32).unfold(2, 32, 32)  #     (3, rows, 16, 32, 32)
-    return rows.permute(1, 2, 0, 3, 4).flatten(0, 1)[:RUNG].float() / 127.5 - 1
+    return from_bytes(rows.permute(1, 2, 0, 3, 4).flatten(0, 1)[:RUNG])
 
 
 def over_seeds(runs: Sequence[dict], *path: str) -> tuple[float, float, float]:
@@ -80,8 +81,7 @@ def table(runs: Sequence[dict], seconds: int) -> str:
             continue
         cells = [_cell(over_seeds(some, "seen", name)) for name in COLUMNS]
         cells.append(_cell(over_seeds(some, "unseen", "oracle all")))
-        calls = "1" if entry == "vae" else str(CALLS)
-        sampling = sum(run["sampling"][calls] for run in some) / len(some)
+        sampling = _sampling(some)
         cells += [str(len(some)), f"{some[0]['parameters'] / 1e6:.2f} M", f"{sampling:.1f}", f"{some[0]['memory']:.0f}"]
         lines.append("| " + " | ".join([title, *cells]) + " |")
     return "\n".join(lines)
@@ -100,6 +100,11 @@ def rates(folder: str | Path = RESULTS) -> str:
             cells[best] = f"**{cells[best]}**"
             lines.append("| " + " | ".join([title, *cells]) + " |")
     return "\n".join(lines)
+
+
+def _sampling(runs: Sequence[dict]) -> float:
+    """Seconds for 100 pictures, the mean over runs of one entry."""
+    return sum(run["sampling"][str(calls_of(run["entry"]))] for run in runs) / len(runs)
 
 
 def _cell(figure: tuple[float, float, float]) -> str:
@@ -181,9 +186,7 @@ def _costs(ax, runs):
     for entry in ENTRIES:
         some = [run for run in runs if run["entry"] == entry]
         if some:
-            calls = "1" if entry == "vae" else str(CALLS)
-            seconds = sum(run["sampling"][calls] for run in some) / len(some)
-            ax.plot(seconds, some[0]["memory"], "o", markersize=11, color=show.PALETTE[HUES[entry]],
+            ax.plot(_sampling(some), some[0]["memory"], "o", markersize=11, color=show.PALETTE[HUES[entry]],
                     fillstyle="none" if entry.endswith("shipped") else "full")  # fmt: skip
     ax.set_title("What it costs")
     ax.set_xlabel(f"seconds for 100 pictures, {CALLS} calls (VAE: one)")
