@@ -54,7 +54,7 @@ def unet_from_hf(config: dict) -> UNetConfig:
         "in_channels", "out_channels", "block_out_channels", "layers_per_block", "norm_num_groups", "down_block_types",
         "up_block_types", "attention_head_dim", "cross_attention_dim", "transformer_layers_per_block",
         "use_linear_projection", "num_attention_heads", "addition_embed_type", "addition_time_embed_dim",
-        "projection_class_embeddings_input_dim",
+        "projection_class_embeddings_input_dim", "num_class_embeds", "only_cross_attention",
     }  # fmt: skip
     _check(config, UNET_FIXED, used, "unet")
     added = config.get("addition_embed_type")
@@ -71,6 +71,9 @@ def unet_from_hf(config: dict) -> UNetConfig:
     if [kind == "CrossAttnUpBlock2D" for kind in reversed(up)] != crossed:
         raise UserError("unet config, up_block_types", up, "attention at the same levels as down_block_types")
     layers = _each(config.get("transformer_layers_per_block", 1), n)
+    only_cross = config.get("only_cross_attention") or ()
+    if only_cross is True:
+        raise UserError("unet config, only_cross_attention", True, "one truth value a level: not built for the middle")
     return UNetConfig(
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],
@@ -84,6 +87,8 @@ def unet_from_hf(config: dict) -> UNetConfig:
         linear_projection=config.get("use_linear_projection", False),
         norm_num_groups=config["norm_num_groups"],
         added_dim=config["projection_class_embeddings_input_dim"] if added else None,
+        num_class_embeds=config.get("num_class_embeds"),
+        only_cross_attention=tuple(only_cross),
     )
 
 
@@ -104,6 +109,10 @@ def unet_to_hf(config: UNetConfig, size: int) -> dict:
         "addition_time_embed_dim": SINUSOIDS,
         "projection_class_embeddings_input_dim": config.added_dim,
     }  # fmt: skip
+    if config.num_class_embeds is not None:
+        added["num_class_embeds"] = config.num_class_embeds
+    if config.only_cross_attention:
+        added["only_cross_attention"] = list(config.only_cross_attention)
     return added | {
         "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",

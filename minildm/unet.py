@@ -28,10 +28,12 @@ class UNetConfig:
     linear_projection: bool = False  # SD 1.x enters and leaves a transformer by 1x1 convolutions
     norm_num_groups: int = 32
     added_dim: int | None = None  # width of what SDXL adds to the time embedding: pooled text and sizes
+    num_class_embeds: int | None = None  # labels that the time embedding knows; an upscaler's is a level of noise
+    only_cross_attention: tuple[bool, ...] = ()  # levels whose places look at the text alone; (): none
 
     def __post_init__(self):
         levels = len(self.block_out_channels)
-        for name in ("transformer_layers", "heads"):
+        for name in ("transformer_layers", "heads", *(["only_cross_attention"] if self.only_cross_attention else [])):
             if len(getattr(self, name)) != levels:
                 raise UserError(name, getattr(self, name), f"{levels} numbers, one for each of block_out_channels")
 
@@ -61,12 +63,16 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the text, feed-forward, each around a shortcut: (b, n, d) -> (b, n, d)."""
+    """Self-attention, cross-attention to the text, feed-forward, each around a shortcut: (b, n, d) -> (b, n, d).
 
-    def __init__(self, dim: int, heads: int, context_dim: int | None):
+    only_cross: the first attention looks at the text too, and no place at any other.
+    """
+
+    def __init__(self, dim: int, heads: int, context_dim: int | None, only_cross: bool = False):
         super().__init__()
+        self.only_cross = only_cross
         self.norm1 = nn.LayerNorm(dim)
-        self.attn1 = Attention(dim, heads)
+        self.attn1 = Attention(dim, heads, context_dim if only_cross else None)
         if context_dim is not None:
             self.norm2 = nn.LayerNorm(dim)
             self.attn2 = Attention(dim, heads, context_dim)
@@ -74,7 +80,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(dim)
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn1(self.norm1(x), context if self.only_cross else None)
         if context is not None:
             x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
@@ -83,13 +89,13 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """A feature map as a sequence of places, through transformer blocks and back: (b, c, h, w) -> (b, c, h, w)."""
 
-    def __init__(self, c: int, layers: int, heads: int, config: UNetConfig):
+    def __init__(self, c: int, layers: int, heads: int, config: UNetConfig, only_cross: bool = False):
         super().__init__()
         self.linear = config.linear_projection
         self.norm = nn.GroupNorm(config.norm_num_groups, c, eps=1e-6)
         self.proj_in = nn.Linear(c, c) if self.linear else nn.Conv2d(c, c, 1)
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(c, heads, config.context_dim) for _ in range(layers)
+            TransformerBlock(c, heads, config.context_dim, only_cross) for _ in range(layers)
         )
         self.proj_out = nn.Linear(c, c) if self.linear else nn.Conv2d(c, c, 1)
 
@@ -125,7 +131,8 @@ class Stage(nn.Module):
 def transformers(level: int, layers: int, count: int, config: UNetConfig) -> nn.ModuleList | None:
     """`count` transformers of `layers` blocks for one level, or None where it has none."""
     c, heads = config.block_out_channels[level], config.heads[level]
-    return nn.ModuleList(Transformer(c, layers, heads, config) for _ in range(count)) if layers else None
+    only_cross = bool(config.only_cross_attention) and level >= 0 and config.only_cross_attention[level]
+    return nn.ModuleList(Transformer(c, layers, heads, config, only_cross) for _ in range(count)) if layers else None
 
 
 class DownBlock(Stage):
@@ -199,28 +206,36 @@ class UNet(nn.Module):
         self.time_embedding = TimestepEmbedding(c[0], 4 * c[0])
         if config.added_dim is not None:
             self.add_embedding = TimestepEmbedding(config.added_dim, 4 * c[0])
+        if config.num_class_embeds is not None:
+            self.class_embedding = nn.Embedding(config.num_class_embeds, 4 * c[0])
         self.down_blocks = nn.ModuleList(DownBlock(i, config) for i in range(levels))
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList(UpBlock(i, config) for i in reversed(range(levels)))
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, c[0], eps=EPS)
         self.conv_out = nn.Conv2d(c[0], config.out_channels, 3, padding=1)
 
-    def forward(
-        self, x: Tensor, t: Tensor, context: Tensor | None = None, added: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, added: Tensor | None = None,
+                label: Tensor | None = None) -> Tensor:  # fmt: skip
         """Predict from x (b, c, h, w), timesteps t (b,) and text states (b, n, context_dim): (b, c_out, h, w).
 
-        added: (b, added_dim), for networks that want it (Podell et al. 2024, arXiv 2307.01952).
-        Raises `UserError` where context or added is missing, or given to a network that has no use for it.
+        added: (b, added_dim), for networks that want it (Podell et al. 2024, arXiv 2307.01952). label: (b,) whole
+        numbers below num_class_embeds, likewise.
+        Raises `UserError` where context, added or label is missing, or given to a network that has no use for it.
         """
         config = self.config
-        for name, value, dim in (("context", context, config.context_dim), ("added", added, config.added_dim)):
+        for name, value, dim, kind in (
+            ("context", context, config.context_dim, "a tensor whose last dimension is"),
+            ("added", added, config.added_dim, "a tensor whose last dimension is"),
+            ("label", label, config.num_class_embeds, "whole numbers, one a picture, below"),
+        ):
             if (value is None) != (dim is None):
-                wanted = "None" if dim is None else f"a tensor whose last dimension is {dim}"
-                raise UserError(name, None if value is None else tuple(value.shape), wanted)
+                got = None if value is None else tuple(value.shape)
+                raise UserError(name, got, "None" if dim is None else f"{kind} {dim}")
         time = self.time_embedding(timestep_embedding(t, config.block_out_channels[0]).to(x.dtype))  # (b, d)
         if added is not None:
             time = time + self.add_embedding(added.to(x.dtype))
+        if label is not None:
+            time = time + self.class_embedding(label)
         x = self.conv_in(x)  #                                                            (b, c0, h, w)
         skips = [x]
         for block in self.down_blocks:

@@ -86,8 +86,12 @@ def test_wrong_context_and_wrong_config_are_named():
         UNet(TINY_UNET)(torch.randn(1, 4, 8, 8), torch.tensor([5]))
     with pytest.raises(UserError, match="context"):
         UNet(replace(TINY_UNET, context_dim=None))(torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 5, 12))
+    with pytest.raises(UserError, match="label"):
+        UNet(replace(TINY_UNET, num_class_embeds=3))(torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 5, 12))
     with pytest.raises(UserError, match="heads"):
         replace(TINY_UNET, heads=(8,))
+    with pytest.raises(UserError, match="only_cross_attention"):
+        replace(TINY_UNET, only_cross_attention=(True,))
 
 
 def test_timestep_embedding_is_the_formula():

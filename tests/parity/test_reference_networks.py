@@ -33,6 +33,20 @@ def test_unet(linear, size, tokens):
         torch.testing.assert_close(ours(x, t, context), theirs(x, t, context).sample, atol=ATOL, rtol=0)
 
 
+def test_unet_with_labels_and_places_that_look_at_the_text_alone():
+    """As the published upscaler of Stable Diffusion 2."""
+    config = replace(UNET, in_channels=7, num_class_embeds=10, only_cross_attention=(True, False, False))
+    ours = randomise(UNet(config))
+    theirs = UNet2DConditionModel.from_config(unet_to_hf(config, 8)).double()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    x, t, label = torch.randn(2, 7, 12, 20, dtype=torch.float64), torch.tensor([3, 981]), torch.tensor([0, 9])
+    context = torch.randn(2, 7, 24, dtype=torch.float64)
+    with torch.no_grad():
+        expected = theirs(x, t, context, class_labels=label).sample
+        torch.testing.assert_close(ours(x, t, context, label=label), expected, atol=ATOL, rtol=0)
+        assert not torch.allclose(ours(x, t, context, label=label.flip(0)), expected)
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_vae(layers):
     config = VAEConfig(block_out_channels=(32, 64, 64), layers_per_block=layers, norm_num_groups=8)
