@@ -176,20 +176,29 @@ def scheduler_from_hf(config: dict) -> dict:
         "steps_offset", "use_karras_sigmas", "rescale_betas_zero_snr",
     }  # fmt: skip
     _check(config, SCHEDULER_FIXED, used, "scheduler")
-    kind, prediction = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
-    for name, value, known in (("beta_schedule", kind, BETAS), ("prediction_type", prediction, PREDICTIONS)):
-        if value not in known:
-            raise UserError(f"scheduler config, {name}", value, "one of " + ", ".join(known))
-    ends = () if kind == "squaredcos_cap_v2" else (config["beta_start"], config["beta_end"])
-    schedule = BETAS[kind](1000, *ends)
+    prediction = _one_of("prediction_type", config.get("prediction_type", "epsilon"), PREDICTIONS)
     return {
-        "schedule": levels.zero_terminal_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule,
+        "schedule": schedule_from_hf(config),
         "prediction": PREDICTIONS[prediction],
         "spacing": config.get("timestep_spacing"),
         "offset": config.get("steps_offset", 0),
         "last": "clean" if config.get("set_alpha_to_one", True) else "first",
         "karras": bool(config.get("use_karras_sigmas")),
     }
+
+
+def schedule_from_hf(config: dict) -> levels.Schedule:
+    """The table of rows that a published `scheduler_config.json` stands for; how one samples from it left aside."""
+    kind = _one_of("beta_schedule", config.get("beta_schedule", "linear"), BETAS)
+    ends = () if kind == "squaredcos_cap_v2" else (config["beta_start"], config["beta_end"])
+    schedule = BETAS[kind](1000, *ends)
+    return levels.zero_terminal_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule
+
+
+def _one_of(name: str, value: str, known: dict) -> str:
+    if value not in known:
+        raise UserError(f"scheduler config, {name}", value, "one of " + ", ".join(known))
+    return value
 
 
 def scheduler_to_hf(schedule: levels.Schedule, prediction: str, spacing: str | None, offset: int, last: str,

@@ -56,7 +56,7 @@ PARTS = {"unet": WEIGHTS, "vae": WEIGHTS, "text_encoder": TEXT_WEIGHTS, "text_en
 PICKLES = {WEIGHTS: WEIGHTS, TEXT_WEIGHTS: "pytorch_model"}  # and as a pickle
 PATIENCE = 5  # seconds for the hub to answer
 SMALL = re.compile(
-    r"model_index\.json|scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
+    r"model_index\.json|(low_res_)?scheduler/scheduler_config\.json|(unet|vae|text_encoder(_2)?)/config\.json"
     r"|tokenizer(_2)?/(merges\.txt|(vocab|tokenizer|tokenizer_config|special_tokens_map)\.json)"
 )
 TOKENIZERS = re.compile(r"tokenizer(_2)?/.+")

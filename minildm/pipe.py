@@ -27,18 +27,19 @@ class LatentDiffusion(nn.Module):
     rows as `levels.pick` does, spacing None by the sampler's own custom; last is the row ddim and ddpm end on.
     zeros_for_empty: guidance starts from zeros, not from the empty text. rescale: see `denoise.guided`.
     karras: rows between the same ends spaced by `levels.karras`, for euler, heun and dpmpp_2m.
+    low: the schedule by which an upscaler's low-resolution picture is noised, a U-Net's label being the row.
     The same class holds the lessons' tiny models and the published ones (Rombach et al. 2022, section 3).
     """
 
     def __init__(self, unet: nn.Module, vae: nn.Module | None = None, text: nn.Module | None = None, *,
                  schedule: levels.Schedule, prediction: str = "eps", spacing: str | None = None,
                  offset: int = 1, last: str = "clean", size: int = 32, zeros_for_empty: bool = False,
-                 rescale: float = 0.0, karras: bool = False):  # fmt: skip
+                 rescale: float = 0.0, karras: bool = False, low: levels.Schedule | None = None):  # fmt: skip
         super().__init__()
         self.unet, self.vae, self.text = unet, vae, text
         self.schedule, self.prediction = schedule, prediction
         self.spacing, self.offset, self.last = spacing, offset, last
-        self.zeros_for_empty, self.rescale, self.karras = zeros_for_empty, rescale, karras
+        self.zeros_for_empty, self.rescale, self.karras, self.low = zeros_for_empty, rescale, karras, low
         self.strip: int | None = None  # `decode` so many rows of latents at a time: see `strips`
         self.offloaded: torch.device | None = None
         self.size = size  # height and width of a picture, in pixels, where nobody asks for another
@@ -110,7 +111,7 @@ class LatentDiffusion(nn.Module):
         for name, value in (("height", height), ("width", width)):
             if not isinstance(value, int) or value <= 0 or value % factor:
                 raise UserError(name, value, f"a positive multiple of {factor} pixels")
-        # an inpainting U-Net takes in more channels than a latent has
+        # U-Nets that paint into a picture or enlarge one take in more channels than a latent has
         channels = self.unet.config.in_channels if vae is None else vae.config.latent_channels
         return channels, height // factor, width // factor
 

@@ -68,6 +68,23 @@ def test_a_pipeline_comes_back_the_same(pipe, saved):
     assert torch.equal(*made)
 
 
+def test_an_upscaler_comes_back_the_same_and_opens_in_diffusers(pipe, tmp_path):
+    import diffusers
+
+    torch.manual_seed(0)
+    config = replace(tiny.UNET, in_channels=7, num_class_embeds=20, only_cross_attention=(False, True))
+    pipe.unet, pipe.low = UNet(config), levels.scaled_linear()
+    back = weights.load(weights.save(pipe, tmp_path))
+    same_state(pipe, back)
+    assert back.unet.config == config
+    assert torch.equal(back.low.alpha, pipe.low.alpha) and not torch.equal(back.low.alpha, back.schedule.alpha)
+    assert weights.unused(tmp_path) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it expects the published autoencoder's scale
+        theirs = diffusers.StableDiffusionUpscalePipeline.from_pretrained(tmp_path, local_files_only=True)
+    torch.testing.assert_close(theirs.low_res_scheduler.alphas_cumprod, (pipe.low.alpha**2).float())
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_model_of_pixels_comes_back_the_same(pipe, tmp_path, told):
     torch.manual_seed(0)

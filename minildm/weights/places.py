@@ -8,7 +8,7 @@ from .. import hub
 from ..files import UserError, sha256
 from . import archive
 
-READ = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+READ = ("unet", "vae", "scheduler", "low_res_scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 
 

@@ -21,8 +21,8 @@ CLASSIFIER = ("channels", "answers", "strides", "width", "dim")  # what one is m
 def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float32) -> Path:
     """Write a model into `folder`, weights in `dtype` (float16 halves the size), so that `load` gives it back.
 
-    A `LatentDiffusion` with all its parts also opens as `diffusers`' StableDiffusionPipeline, one with two text
-    towers as its StableDiffusionXLPipeline.
+    A `LatentDiffusion` with all its parts also opens as `diffusers`' StableDiffusionPipeline, or the one of that name
+    with XL (two text towers), Upscale (`low`) or Inpaint (nine channels) in it.
     """
     folder = Path(folder)
     if isinstance(model, LatentDiffusion):
@@ -50,7 +50,8 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
     )
     pair = isinstance(pipe.text, TextPair)
     full = pipe.vae is not None and pipe.text is not None
-    name = f"StableDiffusion{'XL' if pair else ''}Pipeline" if full else "LatentDiffusion"
+    task = "XL" if pair else "Upscale" if pipe.low else "Inpaint" if pipe.unet.config.in_channels == 9 else ""
+    name = f"StableDiffusion{task}Pipeline" if full else "LatentDiffusion"
     index = {"_class_name": name}
     size = pipe.latent_shape()[1]
     ours = {"_class_name": "UNet"} | dataclasses.asdict(pipe.unet.config)  # says more than the format can
@@ -67,10 +68,15 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
         index |= {"text_encoder" + end: ["transformers", kind], "tokenizer" + end: ["transformers", "CLIPTokenizer"]}
     archive.write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     index |= {"scheduler": ["diffusers", "DDIMScheduler"]}
+    if pipe.low:
+        low = configs.scheduler_to_hf(pipe.low, "eps", None, 0, "clean", False)
+        archive.write_json(folder / "low_res_scheduler" / "scheduler_config.json", low)
+        index |= {"low_res_scheduler": ["diffusers", "DDIMScheduler"]}
     if pair:
         index |= {"force_zeros_for_empty_prompt": pipe.zeros_for_empty}
     else:
-        index |= {"requires_safety_checker": False, "safety_checker": [None, None], "feature_extractor": [None, None]}
+        index |= {"safety_checker": [None, None], "feature_extractor": [None, None]}
+        index |= {"watermarker": [None, None]} if pipe.low else {"requires_safety_checker": False}
     archive.write_json(folder / "model_index.json", index)  # last: a folder without it is not taken for a whole one
 
 

@@ -100,9 +100,14 @@ def plan_from_folder(folder: Path) -> Plan:
             **configs.scheduler_from_hf(archive.read_json(folder / "scheduler" / "scheduler_config.json")),
             "size": config.get("sample_size", 64) * (vae.downscale if vae else 1),
             "zeros_for_empty": bool(index.get("force_zeros_for_empty_prompt")),
+            "low": _low(folder) if index.get("low_res_scheduler") else None,
         },
         wide_vae=bool(coder and coder.get("force_upcast")),
     )
+
+
+def _low(folder: Path) -> levels.Schedule:
+    return configs.schedule_from_hf(archive.read_json(folder / "low_res_scheduler" / "scheduler_config.json"))
 
 
 def unet_config(tensors: Tensors, what: str) -> UNetConfig:
