@@ -19,6 +19,12 @@ from .vae import VAE, FlatVAE, VAEConfig, sample_latent
 # Seeds of the endless streams of scenes: no run trains on what another, or an evaluation, draws.
 VAE_SEED, DECODER_SEED, UNET_SEED = 1, 11, 2
 
+Network = Callable[..., Tensor]
+Encoded = Callable[[int, int, int], tuple[Tensor, dict]]
+Shown = Callable[[Tensor, scenes.Scenes], dict[str, Tensor]]  # pictures and scenes -> tensors by name
+# (network in training, condition, generator) -> what to call, and with which keywords
+Asked = Callable[[nn.Module, dict, torch.Generator], tuple[Network, dict]]
+
 # Scenes are encoded POOL batches at a time, and each is trained on REUSE times in other company and under other
 # noise: encoding every batch anew took a quarter of a small model's step.
 POOL, REUSE = 8, 4
@@ -125,32 +131,41 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
 DIGITS_VARIANCE = 0.1
 
 
-def captioned(seed: int, step: int, batch: int, objects: int | None) -> tuple[Tensor, list[str]]:
-    """Pictures and training captions: three in four name everything, two in three have two objects (if both may be)."""
+def captioned(
+    seed: int, step: int, batch: int, objects: int | None, size: int = 32
+) -> tuple[Tensor, list[str], scenes.Scenes]:
+    """Pictures, training captions and scenes: three captions in four name everything, and two scenes in three have two
+    objects (if both kinds may be)."""
     parts = ((1, 0, batch // 3), (2, batch // 3, batch)) if objects is None else ((objects, 0, batch),)
-    pictures, said = [], []
+    parted, said = [], []
     for count, first, last in parts:
         start, quarter = step * batch + first, (last - first) // 4
         drawn = scenes.draw(last - first, seed, start, objects=count)
-        pictures.append(scenes.render(drawn))
+        parted.append(drawn)
         said += scenes.captions(drawn[:quarter], seed, start)
         said += scenes.captions(drawn[quarter:], seed, start + quarter, full=True)
-    return torch.cat(pictures).to(memory_format=torch.channels_last), said
+    drawn = scenes.join(parted)
+    return scenes.render(drawn, size).to(memory_format=torch.channels_last), said, drawn
 
 
-def told(pipe: LatentDiffusion, objects: int | None) -> Callable[[int, int, int], tuple[Tensor, dict]]:
-    """f(seed, pool, count) -> so many pictures as the U-Net sees them, and the captions as it is told them."""
+def told(pipe: LatentDiffusion, objects: int | None = None, shown: Shown | None = None) -> Encoded:
+    """f(seed, pool, count) -> so many pictures as the U-Net sees them, and the captions as it is told them.
+
+    What `shown` gives of the pictures and their scenes comes beside the captions, each under its name.
+    """
 
     @lru_cache(maxsize=2)  # of a run, and of its check
     @torch.no_grad()
     def encoded(seed: int, pool: int, count: int) -> tuple[Tensor, dict]:
-        pictures, said = captioned(seed, pool, count, objects)
-        return pipe.encode(pictures.to(pipe.device)).float(), pipe.condition(said)
+        pictures, said, drawn = captioned(seed, pool, count, objects, pipe.size)
+        pictures = pictures.to(pipe.device)
+        more = {} if shown is None else {name: x.to(pipe.device) for name, x in shown(pictures, drawn).items()}
+        return pipe.encode(pictures).float(), pipe.condition(said) | more
 
     return encoded
 
 
-def from_pool(encoded: Callable, step: int, batch: int) -> tuple[Tensor, dict]:
+def from_pool(encoded: Encoded, step: int, batch: int) -> tuple[Tensor, dict]:
     """The batch of training step `step`, from its pool of POOL batches."""
     x0, condition = encoded(UNET_SEED, step // (POOL * REUSE), POOL * batch)
     order = torch.randperm(POOL * batch, generator=torch.Generator().manual_seed(step // POOL))
@@ -158,42 +173,63 @@ def from_pool(encoded: Callable, step: int, batch: int) -> tuple[Tensor, dict]:
     return x0[some], {name: value[some] for name, value in condition.items()}
 
 
+def untold(condition: dict, empty: Tensor | None, share: float, generator: torch.Generator) -> dict:
+    """The condition with so large a share of the prompts exchanged for the empty one's states (1, n, d), if any."""
+    if empty is None:
+        return condition
+    drop = torch.rand(len(condition["context"]), generator=generator) < share
+    return condition | {"context": torch.where(drop[:, None, None].to(empty.device), empty, condition["context"])}
+
+
+def plainly(network: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+    return network, condition
+
+
+def denoising_run(pipe: LatentDiffusion, model: nn.Module, finish: Callable[[nn.Module], nn.Module], *,
+                  objects: int | None = None, shown: Shown | None = None, asked: Asked = plainly, batch: int = 64,
+                  steps: int = 10_000, lr: float = 1e-3, unsaid: float = 0.1, noisy: float = 0.5) -> Run:  # fmt: skip
+    """Train `model` to answer as the U-Net of `pipe` should: on scenes, their captions, and what `shown` gives beside.
+
+    `asked` says what is called with what. A caption is left out with probability `unsaid`, so that one network also
+    answers without it (Ho & Salimans 2022, algorithm 1). With a prompt, `noisy` of the levels are drawn from the
+    noisiest quarter, where it is decided what is where.
+    """
+    empty, noisy = (pipe.text([""]).detach(), noisy) if pipe.text else (None, 0.0)
+    encoded = told(pipe, objects, shown)
+
+    def error(model: nn.Module, x0: Tensor, condition: dict, generator: torch.Generator, noisy: float) -> Tensor:
+        network, condition = asked(model, untold(condition, empty, unsaid, generator), generator)
+        return diffusion_loss(network, x0, pipe.schedule, pipe.prediction, generator, noisy, **condition).mean()
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        return error(model, *from_pool(encoded, step, batch), generator, noisy)
+
+    @torch.no_grad()
+    def check(model: nn.Module) -> float:
+        return error(model, *encoded(CHECK_SEED, 2, 256), torch.Generator().manual_seed(0), 0.0).item()
+
+    return Run(model, loss, check, finish, steps, lr)
+
+
 def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config: UNetConfig = LATENT_CONFIG,
-                  objects: int | None = None, batch: int = 64, steps: int = 10_000, lr: float = 1e-3,
-                  unsaid: float = 0.1, noisy: float = 0.5, prediction: str = "v",
-                  device: str | torch.device = "cpu") -> Run:  # fmt: skip
+                  objects: int | None = None, prediction: str = "v", device: str | torch.device = "cpu",
+                  **options: float) -> Run:  # fmt: skip
     """A diffusion model of scenes: in the latents of `vae` or (None) in pixels, told in `words` or (None) not at all.
 
-    On cosine rows, or for a `prediction` of "flow" on straight ones; a caption is left out with probability `unsaid`,
-    so that one network also answers without it (Ho & Salimans 2022, algorithm 1). With a prompt, `noisy` of the
-    levels are drawn from the noisiest quarter, where it is decided what is where. `vae` and `words` stay as they are.
+    On cosine rows, or for a `prediction` of "flow" on straight ones. `vae` and `words` stay as they are. options: see
+    `denoising_run`.
     """
     model = UNet(config)
     rows = levels.flow() if prediction == "flow" else levels.cosine()
     pipe = LatentDiffusion(model, vae, words, schedule=rows, prediction=prediction, spacing="trailing").to(device)
-    empty, noisy = (words([""]).detach(), noisy) if words else (None, 0.0)
-    encoded = told(pipe, objects)
+    return denoising_run(pipe, model, into(pipe), objects=objects, **options)
 
-    def untold(condition: dict, generator: torch.Generator) -> dict:
-        if not words:
-            return {}
-        drop = torch.rand(len(condition["context"]), generator=generator) < unsaid
-        return {"context": torch.where(drop[:, None, None].to(empty.device), empty, condition["context"])}
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        x0, condition = from_pool(encoded, step, batch)
-        condition = untold(condition, generator)
-        return diffusion_loss(model, x0, pipe.schedule, pipe.prediction, generator, noisy, **condition).mean()
-
-    @torch.no_grad()
-    def check(unet: nn.Module) -> float:
-        generator = torch.Generator().manual_seed(0)
-        x0, condition = encoded(CHECK_SEED, 2, 256)
-        condition = untold(condition, generator)
-        return diffusion_loss(unet, x0, pipe.schedule, pipe.prediction, generator, **condition).mean().item()
+def into(pipe: LatentDiffusion) -> Callable[[nn.Module], nn.Module]:
+    """What ends the training of a pipeline's U-Net: the pipeline with the trained one."""
 
     def finish(unet: nn.Module) -> nn.Module:
         pipe.unet = unet
         return pipe
 
-    return Run(model, loss, check, finish, steps, lr)
+    return finish

@@ -69,10 +69,10 @@ def test_a_pool_of_scenes_is_encoded_once_and_used_evenly(monkeypatch):
     """Each scene REUSE times, none twice in a batch, and no pool twice."""
     calls, shown, real = [], [], runs.captioned
 
-    def captioned(seed, step, batch, objects):
+    def captioned(seed, step, batch, objects, size):
         calls.append(step)
-        pictures, said = real(seed, step, batch, objects)
-        return torch.arange(len(pictures)).view(-1, 1, 1, 1).expand(pictures.shape).float(), said
+        pictures, said, drawn = real(seed, step, batch, objects, size)
+        return torch.arange(len(pictures)).view(-1, 1, 1, 1).expand(pictures.shape).float(), said, drawn
 
     monkeypatch.setattr(runs, "captioned", captioned)
     tiny = replace(runs.PLAIN_PIXEL, block_out_channels=(8, 8), transformer_layers=(0, 0), heads=(1, 1))

@@ -153,7 +153,7 @@ class Contestant:
             return conditional_run(self.words, self.device)
         config = PIXEL if self.entry == "pixel" else LATENT
         target = "flow" if self.entry.startswith("flow") else "v"
-        return runs.diffusion_run(self.vae, self.words, config, 1, BATCH, prediction=target, device=self.device)
+        return runs.diffusion_run(self.vae, self.words, config, 1, batch=BATCH, prediction=target, device=self.device)
 
     @property
     def parameters(self) -> int:

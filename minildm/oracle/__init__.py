@@ -6,6 +6,10 @@ errs.
 """
 
 from .judge import accuracy, errors, matches, wilson
+from .places import in_boxes, overlap
 from .reading import WHY, Reading, describe, read
 
-__all__ = ["WHY", "Reading", "accuracy", "describe", "errors", "matches", "read", "wilson"]
+__all__ = [
+    "WHY", "Reading", "accuracy", "describe", "errors", "in_boxes", "matches", "overlap",
+    "read", "wilson",
+]

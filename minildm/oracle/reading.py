@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..files import UserError
-from ..scenes import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Scenes, place, relation, render
+from ..scenes import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Scenes, join, place, relation, render
 from .fit import SIZE, components, fit, grow
 
 # Why a picture is unreadable: the first that applies; "ok" if it is not.
@@ -66,9 +66,9 @@ def read(pictures: Tensor) -> Reading:
 
 
 def _join(parts):
-    """One Reading, or one Scenes, from several."""
-    columns = [[getattr(part, field.name) for part in parts] for field in fields(parts[0])]
-    return type(parts[0])(*(_join(c) if isinstance(c[0], Scenes) else torch.cat(c) for c in columns))
+    """One Reading from several."""
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Reading)]
+    return Reading(*(join(c) if isinstance(c[0], Scenes) else torch.cat(c) for c in columns))
 
 
 def _read(pictures):

@@ -1,9 +1,9 @@
 """The shapes world: scenes of coloured shapes, their pictures and their captions, all from one seed."""
 
 from .captions import WORDS, captions, unknown_words
-from .render import edge_map, layout_map, masks, render
+from .render import box_map, edge_map, layout_map, masks, render
 from .words import BACKGROUNDS, COLOURS, HELD_OUT, PLACES, RELATIONS, SHAPES, SIZES
-from .world import Scenes, draw, ninth, place, relation
+from .world import Scenes, draw, join, ninth, place, relation
 
 __all__ = [
     "BACKGROUNDS",
@@ -15,9 +15,11 @@ __all__ = [
     "SIZES",
     "WORDS",
     "Scenes",
+    "box_map",
     "captions",
     "draw",
     "edge_map",
+    "join",
     "layout_map",
     "masks",
     "ninth",

@@ -168,17 +168,25 @@ def edge_map(scenes, size=32):
     return out
 
 
+def box_map(boxes, size=32):
+    """Boxes (..., 4), left, top, right and bottom in 0..1 of the frame, filled: (..., size, size) float32 in 0..1.
+
+    A pixel that a box covers in part has that part as its value. Raises ValueError if size is not at least 8.
+    """
+    _check(size)
+    edge = torch.arange(size)
+
+    def covered(first, last):  # the part of each pixel, along one axis, that the box covers: (..., size)
+        first, last = first[..., None] * size, last[..., None] * size
+        return (torch.minimum(last, edge + 1) - torch.maximum(first, edge)).clamp(0, 1)
+
+    left, top, right, bottom = boxes.unbind(-1)
+    return covered(top, bottom)[..., :, None] * covered(left, right)[..., None, :]
+
+
 def layout_map(scenes, size=32):
     """The square around each object's bounding circle, filled: (n, 2, size, size) float32 in 0..1.
 
     It tells where and how large an object is, and not which. Raises ValueError if size is not at least 8.
     """
-    _check(size)
-    left = torch.arange(size)
-    radius = scenes.radius[:, :, None] * size
-
-    def covered(centre):  # the part of each pixel, along one axis, that the square covers: (n, 2, size)
-        centre = centre[:, :, None] * size
-        return (torch.minimum(centre + radius, left + 1) - torch.maximum(centre - radius, left)).clamp(0, 1)
-
-    return covered(scenes.y)[:, :, :, None] * covered(scenes.x)[:, :, None, :]
+    return box_map(scenes.boxes, size)

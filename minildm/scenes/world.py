@@ -55,6 +55,18 @@ class Scenes:
         return torch.where(self.size >= 0, RADII[self.size.clamp(min=0)], 0.0)
 
 
+    @property
+    def boxes(self):
+        """(n, 2, 4) float32: left, top, right, bottom of the square around each bounding circle, 0..1 of the frame."""
+        r = self.radius
+        return torch.stack([self.x - r, self.y - r, self.x + r, self.y + r], 2)
+
+
+def join(parts):
+    """Several `Scenes`, one after the other."""
+    return Scenes(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Scenes)))
+
+
 def uniforms(seed, start, n, draws):
     """Random numbers that depend on (seed, start + row, column) alone: (n, draws) float32, 0 <= u < 1.
 
