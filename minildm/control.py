@@ -1,6 +1,6 @@
 """ControlNet: a trainable copy of the U-Net's way down that reads a map and tells the U-Net what it saw.
 
-L. Zhang, Rao and Agrawala 2023 (arXiv 2302.05543). The U-Net itself is not touched. The copy sees a map beside the
+Zhang et al. 2023 (arXiv 2302.05543). The U-Net itself is not touched. The copy sees a map beside the
 noisy latents, and what it finds is added to all that the U-Net's way up is given. It leaves through "zero
 convolutions", which begin as nothing: a new ControlNet changes no picture, and learns from there.
 """
