@@ -2,6 +2,7 @@
 
 from . import (
     configs,
+    control,
     data,
     denoise,
     evaluate,
@@ -24,6 +25,7 @@ from . import (
     weights,
 )
 from .clip import MiniCLIP
+from .control import ControlNet, ControlNetConfig
 from .devices import best_device
 from .files import UserError
 from .pipe import LatentDiffusion
@@ -36,6 +38,8 @@ from .weights import load, save
 __version__ = "0.1.0"
 __all__ = [
     "VAE",
+    "ControlNet",
+    "ControlNetConfig",
     "FlatVAE",
     "LatentDiffusion",
     "MiniCLIP",
@@ -46,6 +50,7 @@ __all__ = [
     "VAEConfig",
     "best_device",
     "configs",
+    "control",
     "data",
     "denoise",
     "evaluate",

@@ -48,18 +48,22 @@ def _each(value: object, count: int) -> tuple:
     return tuple(value) if isinstance(value, list | tuple) else (value,) * count
 
 
-def unet_from_hf(config: dict) -> UNetConfig:
-    """A published `unet/config.json` as a `UNetConfig`. Raises `UserError` on any feature not built here."""
+def unet_from_hf(config: dict, what: str = "unet") -> UNetConfig:
+    """A published `unet/config.json` as a `UNetConfig`. Raises `UserError` on any feature not built here.
+
+    what: whose config an error says it is.
+    """
     used = {
         "in_channels", "out_channels", "block_out_channels", "layers_per_block", "norm_num_groups", "down_block_types",
         "up_block_types", "attention_head_dim", "cross_attention_dim", "transformer_layers_per_block",
         "use_linear_projection", "num_attention_heads", "addition_embed_type", "addition_time_embed_dim",
         "projection_class_embeddings_input_dim", "num_class_embeds", "only_cross_attention",
     }  # fmt: skip
-    _check(config, UNET_FIXED, used, "unet")
+    _check(config, UNET_FIXED, used, what)
     added = config.get("addition_embed_type")
     if added not in (None, "text_time") or (added and config.get("addition_time_embed_dim") != SINUSOIDS):
-        raise UserError("unet config, addition_embed_type", added, f"nothing, or text_time with {SINUSOIDS} sinusoids")
+        wanted = f"nothing, or text_time with {SINUSOIDS} sinusoids"
+        raise UserError(f"{what} config, addition_embed_type", added, wanted)
     channels = tuple(config["block_out_channels"])
     n = len(channels)
     down, up = config["down_block_types"], config["up_block_types"]
@@ -67,13 +71,14 @@ def unet_from_hf(config: dict) -> UNetConfig:
     for way, kinds in (("Down", down), ("Up", up)):
         names = (f"CrossAttn{way}Block2D", f"{way}Block2D")
         if len(kinds) != n or not set(kinds) <= set(names):
-            raise UserError(f"unet config, {way.lower()}_block_types", kinds, f"{n} of {', '.join(names)}")
+            raise UserError(f"{what} config, {way.lower()}_block_types", kinds, f"{n} of {', '.join(names)}")
     if [kind == "CrossAttnUpBlock2D" for kind in reversed(up)] != crossed:
-        raise UserError("unet config, up_block_types", up, "attention at the same levels as down_block_types")
+        raise UserError(f"{what} config, up_block_types", up, "attention at the same levels as down_block_types")
     layers = _each(config.get("transformer_layers_per_block", 1), n)
     only_cross = config.get("only_cross_attention") or ()
     if only_cross is True:
-        raise UserError("unet config, only_cross_attention", True, "one truth value a level: not built for the middle")
+        wanted = "one truth value a level: not built for the middle"
+        raise UserError(f"{what} config, only_cross_attention", True, wanted)
     return UNetConfig(
         in_channels=config["in_channels"],
         out_channels=config["out_channels"],

@@ -13,7 +13,7 @@ from .files import UserError
 
 Tensors = dict[str, Tensor]
 
-# Where each part lives in the files of SD 1.x, SD 2.x and SDXL.
+# Where each part lives in the files of SD 1.x, SD 2.x, SDXL and the ControlNets for them.
 PREFIXES = {
     "model.diffusion_model.": "unet",
     "first_stage_model.": "vae",
@@ -21,6 +21,7 @@ PREFIXES = {
     "cond_stage_model.model.": "text_encoder",
     "conditioner.embedders.0.transformer.": "text_encoder",
     "conditioner.embedders.1.model.": "text_encoder_2",
+    "control_model.": "control",
 }
 # On every name of a published text tower; transformers 5 dropped it from its classes.
 TEXT_MODEL = "text_model."
@@ -36,6 +37,7 @@ UNET = {
     "label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2",
     "input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out",
 }  # fmt: skip
+CONTROL = {"middle_block_out.0": "controlnet_mid_block"}
 VAE = {
     "mid.block_1": "mid_block.resnets.0", "mid.attn_1": "mid_block.attentions.0", "mid.block_2": "mid_block.resnets.1",
     "nin_shortcut": "conv_shortcut", "norm_out": "conv_norm_out",
@@ -62,7 +64,7 @@ def parts(tensors: Tensors, what: str = "the file") -> dict[str, Tensors]:
     (3d, d) becomes three; its `text_projection` is transposed. Averages and schedule buffers are left out.
     Raises ONE `UserError` that lists every name which belongs to no part.
     """
-    found: dict[str, Tensors] = {"unet": {}, "vae": {}, "text_encoder": {}, "text_encoder_2": {}}
+    found: dict[str, Tensors] = {"unet": {}, "vae": {}, "text_encoder": {}, "text_encoder_2": {}, "control": {}}
     strange = []
     for name, tensor in tensors.items():
         if EXTRA.fullmatch(name):
@@ -74,7 +76,7 @@ def parts(tensors: Tensors, what: str = "the file") -> dict[str, Tensors]:
             found[PREFIXES[prefix]][name.removeprefix(prefix)] = tensor
     if strange:
         raise UserError(f"names in {what}", ", ".join(sorted(strange)), "only names of " + ", ".join(found))
-    rename = {"unet": _unet, "vae": _vae, "text_encoder": _text, "text_encoder_2": _text}
+    rename = {"unet": _unet, "vae": _vae, "text_encoder": _text, "text_encoder_2": _text, "control": _control}
     return {part: dict(rename[part](some)) for part, some in found.items() if some}
 
 
@@ -110,6 +112,23 @@ def _unet(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
         else:
             name = _swap(name, UNET)
         yield name, tensor
+
+
+def _control(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+    stem = "input_hint_block."
+    last = max((int(name.split(".")[1]) for name in tensors if name.startswith(stem)), default=0)
+    way_down = {}
+    for name, tensor in tensors.items():
+        if name.startswith(stem):
+            number, inner = name.removeprefix(stem).split(".", 1)
+            place = int(number) // 2 - 1  # every other one is an activation, the first and the last are by themselves
+            part = {0: "conv_in", last: "conv_out"}.get(int(number), f"blocks.{place}")
+            yield f"controlnet_cond_embedding.{part}.{inner}", tensor
+        elif name.startswith(("zero_convs.", "middle_block_out.")):
+            yield re.sub(r"^zero_convs\.(\d+)\.0\.", r"controlnet_down_blocks.\1.", _swap(name, CONTROL)), tensor
+        else:
+            way_down[name] = tensor
+    yield from _unet(way_down)
 
 
 def _vae(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:

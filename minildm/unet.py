@@ -1,226 +1,38 @@
 """The U-Net of latent diffusion: one class for the lessons' tiny models and for the published ones."""
 
-from dataclasses import dataclass
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .blocks import EPS, DownBlock, MidBlock, UNetConfig, UpBlock
 from .files import UserError
-from .layers import Attention, Downsample, ResnetBlock, TimestepEmbedding, Upsample, timestep_embedding
+from .layers import TimestepEmbedding, timestep_embedding
 
 SINUSOIDS = 256  # of each of the six numbers that SDXL's sizes are
-EPS = 1e-5  # GroupNorms of resnets and output; the one at the head of a transformer has 1e-6
 
 
-@dataclass(frozen=True)
-class UNetConfig:
-    """The shape of a `UNet`. The defaults are the published Stable Diffusion 1.5 network."""
-
-    in_channels: int = 4
-    out_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # one level each; all but the last halve the size
-    layers_per_block: int = 2  # resnets a level on the way down, one more on the way up
-    transformer_layers: tuple[int, ...] = (1, 1, 1, 0)  # transformer blocks after each resnet of a level; 0: none
-    mid_layers: int = 1  # transformer blocks in the middle
-    heads: tuple[int, ...] = (8, 8, 8, 8)  # the NUMBER of attention heads at each level
-    context_dim: int | None = 768  # width of the text states; None leaves the cross-attention out
-    linear_projection: bool = False  # SD 1.x enters and leaves a transformer by 1x1 convolutions
-    norm_num_groups: int = 32
-    added_dim: int | None = None  # width of what SDXL adds to the time embedding: pooled text and sizes
-    num_class_embeds: int | None = None  # labels that the time embedding knows; an upscaler's is a level of noise
-    only_cross_attention: tuple[bool, ...] = ()  # levels whose places look at the text alone; (): none
-
-    def __post_init__(self):
-        levels = len(self.block_out_channels)
-        for name in ("transformer_layers", "heads", *(["only_cross_attention"] if self.only_cross_attention else [])):
-            if len(getattr(self, name)) != levels:
-                raise UserError(name, getattr(self, name), f"{levels} numbers, one for each of block_out_channels")
-
-
-class GEGLU(nn.Module):
-    """A linear layer to twice `d_out`; one half gates the other (Shazeer 2020, eq. 5)."""
-
-    def __init__(self, d_in: int, d_out: int):
-        super().__init__()
-        self.proj = nn.Linear(d_in, 2 * d_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
-class FeedForward(nn.Module):
-    """GEGLU to four times the width and back: (b, n, d) -> (b, n, d)."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        # the empty middle keeps the published key `net.2`; it was a dropout of probability 0
-        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-
-class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the text, feed-forward, each around a shortcut: (b, n, d) -> (b, n, d).
-
-    only_cross: the first attention looks at the text too, and no place at any other.
-    """
-
-    def __init__(self, dim: int, heads: int, context_dim: int | None, only_cross: bool = False):
-        super().__init__()
-        self.only_cross = only_cross
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn1 = Attention(dim, heads, context_dim if only_cross else None)
-        if context_dim is not None:
-            self.norm2 = nn.LayerNorm(dim)
-            self.attn2 = Attention(dim, heads, context_dim)
-        self.norm3 = nn.LayerNorm(dim)
-        self.ff = FeedForward(dim)
-
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        x = x + self.attn1(self.norm1(x), context if self.only_cross else None)
-        if context is not None:
-            x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
-
-
-class Transformer(nn.Module):
-    """A feature map as a sequence of places, through transformer blocks and back: (b, c, h, w) -> (b, c, h, w)."""
-
-    def __init__(self, c: int, layers: int, heads: int, config: UNetConfig, only_cross: bool = False):
-        super().__init__()
-        self.linear = config.linear_projection
-        self.norm = nn.GroupNorm(config.norm_num_groups, c, eps=1e-6)
-        self.proj_in = nn.Linear(c, c) if self.linear else nn.Conv2d(c, c, 1)
-        self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(c, heads, config.context_dim, only_cross) for _ in range(layers)
-        )
-        self.proj_out = nn.Linear(c, c) if self.linear else nn.Conv2d(c, c, 1)
-
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        shortcut, size = x, x.shape[2:]
-        x = self.norm(x)
-        x = x if self.linear else self.proj_in(x)
-        x = x.flatten(2).transpose(1, 2)  #                                               (b, h*w, c)
-        x = self.proj_in(x) if self.linear else x
-        for block in self.transformer_blocks:
-            x = block(x, context)
-        x = self.proj_out(x) if self.linear else x
-        x = x.transpose(1, 2).unflatten(2, size)  #                                       (b, c, h, w)
-        return shortcut + (x if self.linear else self.proj_out(x))
-
-
-class Stage(nn.Module):
-    """Resnets, each followed by a transformer where the level has one: the common part of both ways."""
-
-    def __init__(self, channels: list[tuple[int, int]], level: int, config: UNetConfig):
-        super().__init__()
-        time_dim = 4 * config.block_out_channels[0]
-        self.resnets = nn.ModuleList(
-            ResnetBlock(c_in, c_out, config.norm_num_groups, EPS, time_dim) for c_in, c_out in channels
-        )
-        self.attentions = transformers(level, config.transformer_layers[level], len(channels), config)
-
-    def step(self, i: int, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
-        x = self.resnets[i](x, time)
-        return self.attentions[i](x, context) if self.attentions else x
-
-
-def transformers(level: int, layers: int, count: int, config: UNetConfig) -> nn.ModuleList | None:
-    """`count` transformers of `layers` blocks for one level, or None where it has none."""
-    c, heads = config.block_out_channels[level], config.heads[level]
-    only_cross = bool(config.only_cross_attention) and level >= 0 and config.only_cross_attention[level]
-    return nn.ModuleList(Transformer(c, layers, heads, config, only_cross) for _ in range(count)) if layers else None
-
-
-class DownBlock(Stage):
-    """One level on the way down; `forward` gives the new map and what the way up will be shown again."""
-
-    def __init__(self, level: int, config: UNetConfig):
-        c = config.block_out_channels
-        channels = [c[max(level - 1, 0)]] + [c[level]] * config.layers_per_block
-        super().__init__(list(zip(channels, channels[1:], strict=False)), level, config)
-        last = level + 1 == len(c)
-        self.downsamplers = None if last else nn.ModuleList([Downsample(c[level], padding=1)])
-
-    def forward(self, x: Tensor, time: Tensor, context: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        skips = []
-        for i in range(len(self.resnets)):
-            x = self.step(i, x, time, context)
-            skips.append(x)
-        if self.downsamplers:
-            x = self.downsamplers[0](x)  #                                                (b, c, h/2, w/2)
-            skips.append(x)
-        return x, skips
-
-
-class MidBlock(nn.Module):
-    """Resnet, transformer, resnet at the smallest size."""
+class WayDown(nn.Module):
+    """The half of a U-Net that a ControlNet copies: the time embedding, the way down, the middle."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
-        c, time_dim = config.block_out_channels[-1], 4 * config.block_out_channels[0]
-        self.resnets = nn.ModuleList(
-            ResnetBlock(c, c, config.norm_num_groups, EPS, time_dim) for _ in range(2)
-        )
-        self.attentions = transformers(-1, config.mid_layers, 1, config)
-
-    def forward(self, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
-        x = self.resnets[0](x, time)
-        if self.attentions:
-            x = self.attentions[0](x, context)
-        return self.resnets[1](x, time)
-
-
-class UpBlock(Stage):
-    """One level on the way up; each resnet is given what the way down left, joined along the channels."""
-
-    def __init__(self, level: int, config: UNetConfig):
-        c, n = config.block_out_channels, config.layers_per_block + 1
-        below = c[min(level + 1, len(c) - 1)]  # what comes up from the level below
-        skips = [c[level]] * (n - 1) + [c[max(level - 1, 0)]]
-        inputs = [below] + [c[level]] * (n - 1)
-        super().__init__([(a + b, c[level]) for a, b in zip(inputs, skips, strict=True)], level, config)
-        self.upsamplers = nn.ModuleList([Upsample(c[level])]) if level else None
-
-    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor | None) -> Tensor:
-        for i in range(len(self.resnets)):
-            x = self.step(i, torch.cat([x, skips.pop()], dim=1), time, context)
-        return self.upsamplers[0](x, skips[-1].shape[2:]) if self.upsamplers else x
-
-
-class UNet(nn.Module):
-    """The denoising network: noisy latents, a timestep and the text's states -> its prediction.
-
-    Ho et al. 2020 (appendix B) with the cross-attention of Rombach et al. 2022 (section 3.3). What the output
-    means (eps, v, x0 or flow) is not the network's business: see `denoise`.
-    """
-
-    def __init__(self, config: UNetConfig | None = None):
-        super().__init__()
-        self.config = config = config or UNetConfig()
-        c, levels = config.block_out_channels, len(config.block_out_channels)
+        self.config = config
+        c = config.block_out_channels
         self.conv_in = nn.Conv2d(config.in_channels, c[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(c[0], 4 * c[0])
         if config.added_dim is not None:
             self.add_embedding = TimestepEmbedding(config.added_dim, 4 * c[0])
         if config.num_class_embeds is not None:
             self.class_embedding = nn.Embedding(config.num_class_embeds, 4 * c[0])
-        self.down_blocks = nn.ModuleList(DownBlock(i, config) for i in range(levels))
+        self.down_blocks = nn.ModuleList(DownBlock(i, config) for i in range(len(c)))
         self.mid_block = MidBlock(config)
-        self.up_blocks = nn.ModuleList(UpBlock(i, config) for i in reversed(range(levels)))
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, c[0], eps=EPS)
-        self.conv_out = nn.Conv2d(c[0], config.out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, added: Tensor | None = None,
-                label: Tensor | None = None) -> Tensor:  # fmt: skip
-        """Predict from x (b, c, h, w), timesteps t (b,) and text states (b, n, context_dim): (b, c_out, h, w).
+    def descend(
+        self, x: Tensor, t: Tensor, context: Tensor | None, added: Tensor | None, label: Tensor | None,
+        hint: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor], Tensor]:  # fmt: skip
+        """As `UNet.forward`, down to the middle: its map, what is kept for the way up, the time embedding (b, d).
 
-        added: (b, added_dim), for networks that want it (Podell et al. 2024, arXiv 2307.01952). label: (b,) whole
-        numbers below num_class_embeds, likewise.
-        Raises `UserError` where context, added or label is missing, or given to a network that has no use for it.
+        hint: (b, c0, h, w), added behind `conv_in`.
         """
         config = self.config
         for name, value, dim, kind in (
@@ -237,11 +49,40 @@ class UNet(nn.Module):
         if label is not None:
             time = time + self.class_embedding(label)
         x = self.conv_in(x)  #                                                            (b, c0, h, w)
+        x = x if hint is None else x + hint
         skips = [x]
         for block in self.down_blocks:
             x, more = block(x, time, context)
             skips += more
-        x = self.mid_block(x, time, context)
+        return self.mid_block(x, time, context), skips, time
+
+
+class UNet(WayDown):
+    """The denoising network: noisy latents, a timestep and the text's states -> its prediction.
+
+    Ho et al. 2020 (appendix B) with the cross-attention of Rombach et al. 2022 (section 3.3). What the output
+    means (eps, v, x0 or flow) is not the network's business: see `denoise`.
+    """
+
+    def __init__(self, config: UNetConfig | None = None):
+        super().__init__(config := config or UNetConfig())
+        c = config.block_out_channels
+        self.up_blocks = nn.ModuleList(UpBlock(i, config) for i in reversed(range(len(c))))
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, c[0], eps=EPS)
+        self.conv_out = nn.Conv2d(c[0], config.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, added: Tensor | None = None,
+                label: Tensor | None = None, control: list[Tensor] | None = None) -> Tensor:  # fmt: skip
+        """Predict from x (b, c, h, w), timesteps t (b,) and text states (b, n, context_dim): (b, c_out, h, w).
+
+        added: (b, added_dim), for networks that want it (Podell et al. 2024, arXiv 2307.01952). label: (b,) whole
+        numbers below num_class_embeds, likewise. control: what a `ControlNet` answers, added to all that the way up
+        is given: one map for each that the way down keeps, in its order, and one for the middle's.
+        Raises `UserError` where context, added or label is missing, or given to a network that has no use for it.
+        """
+        x, skips, time = self.descend(x, t, context, added, label)
+        if control is not None:
+            *skips, x = [kept + more for kept, more in zip([*skips, x], control, strict=True)]
         for block in self.up_blocks:
             x = block(x, skips, time, context)
         return self.conv_out(F.silu(self.conv_norm_out(x)))  #                            (b, c_out, h, w)

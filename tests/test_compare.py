@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from minildm import denoise, layers, levels, sample, train, unet, vae
+from minildm import blocks, denoise, layers, levels, sample, train, unet, vae
 from minildm.course import check
 from minildm.course.makers import MAKERS
 from minildm.files import UserError
@@ -190,7 +190,7 @@ class WrongEps(unet.UNet):
     def __init__(self, config):
         super().__init__(config)
         for module in self.modules():
-            if isinstance(module, unet.Transformer):
+            if isinstance(module, blocks.Transformer):
                 module.norm.eps = 1e-5
 
 

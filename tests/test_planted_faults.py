@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from parity import test_reference_networks as networks
 from parity import test_schedulers as schedulers
 
-from minildm import denoise, layers, levels, pipe, tasks, text, unet, vae, weights
+from minildm import blocks, denoise, layers, levels, pipe, tasks, text, unet, vae, weights
 
 
 def after(patch, kind, change):
@@ -34,11 +34,11 @@ def groupnorm_of_vae(patch):
 
 
 def groupnorm_of_resnets(patch):
-    patch.setattr(unet, "EPS", 1e-6)
+    patch.setattr(blocks, "EPS", 1e-6)
 
 
 def groupnorm_of_transformers(patch):
-    after(patch, unet.Transformer, lambda self: setattr(self.norm, "eps", 1e-5))
+    after(patch, blocks.Transformer, lambda self: setattr(self.norm, "eps", 1e-5))
 
 
 def more_heads(patch):
@@ -54,7 +54,7 @@ def tanh_gelu(patch):
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate, approximate="tanh")
 
-    patch.setattr(unet.GEGLU, "forward", forward)
+    patch.setattr(blocks.GEGLU, "forward", forward)
 
 
 def sines_first(patch):
@@ -69,7 +69,7 @@ def gate_and_value(patch):
         gate, value = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
-    patch.setattr(unet.GEGLU, "forward", forward)
+    patch.setattr(blocks.GEGLU, "forward", forward)
 
 
 def last_alpha(patch):

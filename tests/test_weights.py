@@ -219,8 +219,8 @@ def test_folders_that_are_no_model_are_refused(tmp_path):
         weights.load(tmp_path / "nowhere")
     with refuses("config", "config.json", "no such file"):
         weights.load(tmp_path)
-    (tmp_path / "config.json").write_text('{"_class_name": "ControlNetModel"}', encoding="utf-8")
-    with refuses("_class_name", "ControlNetModel", "AutoencoderKL"):
+    (tmp_path / "config.json").write_text('{"_class_name": "T2IAdapter"}', encoding="utf-8")
+    with refuses("_class_name", "T2IAdapter", "AutoencoderKL"):
         weights.load(tmp_path)
 
 

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from .. import configs, hub, original
 from ..clip import MiniCLIP
+from ..control import ControlNet
 from ..features import Classifier
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from ..text import TextPair
 from ..unet import UNet
 from ..vae import VAE, FlatVAE
-from . import archive, towers
+from . import archive, controls, towers
 from .inspecting import inspect
 from .places import SHIPPED, fingerprint, locate, manifest, shipped, unused
 from .saving import CLASSIFIER, save
@@ -34,9 +35,9 @@ def load(source: str | Path, device: str | torch.device = "cpu", dtype: torch.dt
     """A model in evaluation mode from a folder, an original single file, a shipped model's name or a hub id.
 
     What lies on the disk comes first. A pipeline gives a `LatentDiffusion`; a folder of one part gives that part:
-    `VAE`, `FlatVAE`, `MiniCLIP` or `Classifier`. Of a single file, widths and depths are read from the shapes; heads,
-    activation, prediction and tokenizer are the published model's, or what the configuration files of the folder
-    `config` say.
+    `VAE`, `FlatVAE`, `MiniCLIP`, `Classifier` or `ControlNet`. So does a single file with a ControlNet in it, whatever
+    else it holds. Of a single file, widths and depths are read from the shapes; heads, activation, prediction and
+    tokenizer are the published model's, or what the configuration files of the folder `config` say.
     An autoencoder that overflows in half precision (SDXL's) stays in float32.
     Raises ONE `UserError` that names the file and every fault; nothing is half-loaded and nothing in a file is run.
     """
@@ -70,13 +71,17 @@ def _load_folder(folder: Path, dtype: torch.dtype, config: Path) -> LatentDiffus
     return _assemble(plan_from_folder(config), tensors, archive.with_shared_parts(config), dtype)
 
 
-def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> LatentDiffusion:
+def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> nn.Module:
     everything = archive.read(path)
     if not original.is_original(everything):
         some = ", ".join(sorted(everything)[:3])
         raise UserError(f"weights {path}", f"names such as {some}",
                         "a whole model in the original layout; a file of one part belongs into a folder")  # fmt: skip
     parts = original.parts(everything, str(path))
+    if control := parts.get("control"):
+        with torch.device("meta"):
+            model = ControlNet(controls.control_config(control, str(path), config))
+        return archive.fill(model, control, dtype, f"{path}, control")
     missing = [part for part in ("unet", "vae", "text_encoder") if part not in parts]
     if missing:
         raise UserError(f"weights {path}", "no " + ", no ".join(missing), "a whole model in one file")
@@ -119,12 +124,14 @@ def _load_part(folder: Path, dtype: torch.dtype) -> nn.Module:
     with torch.device("meta"):
         if kind == "AutoencoderKL":
             model = VAE(configs.vae_from_hf(config))
+        elif kind == "ControlNetModel":
+            model = ControlNet(controls.control_from_hf(config))
         elif kind == "FlatVAE":
             model = FlatVAE(**{name: config[name] for name in ("shape", "latent", "hidden")})
         elif kind == "Classifier":
             model = Classifier(**{name: config[name] for name in CLASSIFIER})
         elif kind != "MiniCLIP":
-            kinds = "AutoencoderKL, FlatVAE, MiniCLIP or Classifier"
+            kinds = "AutoencoderKL, ControlNetModel, FlatVAE, MiniCLIP or Classifier"
             raise UserError(f"config {folder / 'config.json'}, _class_name", kind, kinds)
     path = archive.find(folder, hub.WEIGHTS)
     tensors = archive.read(path)

@@ -1,7 +1,8 @@
 """What a file of weights holds, told from its header alone."""
 
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def _folder(folder: Path) -> Contents:
             except UserError:
                 continue
     if not files:
+        with suppress(UserError):  # the folder of one part
+            return replace(inspect(archive.find(folder, hub.WEIGHTS)), path=folder)
         raise UserError("folder", str(folder), "parts with files of weights in them")
     parameters = {name: sum(one.parameters.values()) for name, one in files}
     kinds = [one.kind for name, one in files if name == "unet"] or [files[0][1].kind]
@@ -75,7 +78,8 @@ def _folder(folder: Path) -> Contents:
 
 
 def _part(shapes: dict) -> str:
-    marks = {"unet": "time_embedding.", "vae": "post_quant_conv.", "text_encoder": original.TEXT_MODEL + "embeddings."}
+    marks = {"control": "controlnet_", "unet": "time_embedding.", "vae": "post_quant_conv.",
+             "text_encoder": original.TEXT_MODEL + "embeddings."}  # fmt: skip
     for part, mark in marks.items():
         if any(name.startswith(mark) for name in shapes):
             return part
@@ -85,6 +89,8 @@ def _part(shapes: dict) -> str:
 
 
 def _kind(parts: dict) -> str:
+    if "control" in parts:
+        return "a ControlNet for " + _kind({"unet": parts["control"]})
     if "unet" not in parts:
         names = {"vae": "an autoencoder", "text_encoder": "a CLIP text tower", "lora": "a LoRA"}
         return next((names[part] for part in parts if part in names), "of unknown kind")

@@ -8,12 +8,13 @@ from torch import nn
 
 from .. import configs, hub
 from ..clip import MiniCLIP
+from ..control import ControlNet
 from ..features import Classifier
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from ..text import TextPair
 from ..vae import VAE, FlatVAE
-from . import archive, towers
+from . import archive, controls, towers
 
 CLASSIFIER = ("channels", "answers", "strides", "width", "dim")  # what one is made with
 
@@ -22,13 +23,15 @@ def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float3
     """Write a model into `folder`, weights in `dtype` (float16 halves the size), so that `load` gives it back.
 
     A `LatentDiffusion` with all its parts also opens as `diffusers`' StableDiffusionPipeline, or the one of that name
-    with XL (two text towers), Upscale (`low`) or Inpaint (nine channels) in it.
+    with XL (two text towers), Upscale (`low`) or Inpaint (nine channels) in it; a `ControlNet` as its ControlNetModel.
     """
     folder = Path(folder)
     if isinstance(model, LatentDiffusion):
         _save_pipe(model, folder, dtype)
     elif isinstance(model, VAE):
         _write(model, configs.vae_to_hf(model.config, 32), folder, dtype)
+    elif isinstance(model, ControlNet):
+        _write(model, controls.control_to_hf(model.config), folder, dtype)
     elif isinstance(model, FlatVAE):
         config = {"_class_name": "FlatVAE", "shape": model.shape, "latent": model.latent, "hidden": model.hidden}
         _write(model, config, folder, dtype)
@@ -40,7 +43,8 @@ def save(model: nn.Module, folder: str | Path, dtype: torch.dtype = torch.float3
         config = {"_class_name": "MiniCLIP", "dim": model.dim, "channels": model.channels}
         _write(model, config, folder, dtype, skip="text.")
     else:
-        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE, MiniCLIP or Classifier")
+        kinds = "LatentDiffusion, ControlNet, VAE, FlatVAE, MiniCLIP or Classifier"
+        raise UserError("model", type(model).__name__, kinds)
     return folder
 
 

@@ -44,6 +44,9 @@ class Published:
     scaling_factor: float
     zeros_for_empty: bool = False
 
+    def heads_of(self, unet: UNetConfig) -> tuple[int, ...]:
+        return tuple(self.heads or c // 64 for c in unet.block_out_channels)
+
 
 FAMILIES = {  # by the width of the text states
     768: Published("SD 1.x", "sd15", 8, ("quick_gelu",), "eps", None, 512, 0.18215),
@@ -58,11 +61,7 @@ def plan_from_shapes(parts: dict[str, Tensors], what: str) -> Plan:
     Raises `UserError` where the text states have no published width.
     """
     unet = unet_config(parts["unet"], what)
-    family = FAMILIES.get(unet.context_dim)
-    if family is None:
-        known = ", ".join(f"{width} ({one.name})" for width, one in FAMILIES.items())
-        raise UserError(f"weights {what}, width of the text states", unet.context_dim, f"{known}; or say config=FOLDER")
-    heads = [family.heads or c // 64 for c in unet.block_out_channels]
+    family = family_of(unet, what)
     vae = vae_config(parts["vae"], what)
     encoders = [parts[name] for name in ("text_encoder", "text_encoder_2") if name in parts]
     if len(encoders) != len(family.activations):
@@ -72,7 +71,7 @@ def plan_from_shapes(parts: dict[str, Tensors], what: str) -> Plan:
     if family.name == "SD 2.x":
         texts[0].num_hidden_layers -= 1  # what steers is the last layer but one's output
     return Plan(
-        replace(unet, heads=tuple(heads)),
+        replace(unet, heads=family.heads_of(unet)),
         replace(vae, scaling_factor=family.scaling_factor),
         texts,
         {
@@ -82,6 +81,14 @@ def plan_from_shapes(parts: dict[str, Tensors], what: str) -> Plan:
         wide_vae=family.name == "SDXL",
         family=family.family,
     )  # fmt: skip
+
+
+def family_of(unet: UNetConfig, what: str) -> Published:
+    """The published family that has text states of this width. Raises `UserError` where there is none."""
+    if unet.context_dim not in FAMILIES:
+        known = ", ".join(f"{width} ({one.name})" for width, one in FAMILIES.items())
+        raise UserError(f"weights {what}, width of the text states", unet.context_dim, f"{known}; or say config=FOLDER")
+    return FAMILIES[unet.context_dim]
 
 
 def plan_from_folder(folder: Path) -> Plan:
