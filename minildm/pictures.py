@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from .files import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Given = "str | Path | Image | Tensor"  # what a user may hand over as a picture or a mask
+Given = str | Path | Tensor | Any  # as a picture or a mask; Any is a PIL image, whose package is not imported here
 SLACK = 1e-3  # by which rounding may leave the range
 
 

@@ -93,6 +93,7 @@ def states(
     if image is not None:
         if height is not None or width is not None:
             raise UserError("height and width", (height, width), "None: a picture that is given has its own")
+        image = pictures.read(image)
         z, hole, around = (part if part is None else part.to(wide) for part in _given(pipe, image, mask))
         height, width = (side * pipe.factor for side in z.shape[2:])
     elif mask is not None:
@@ -110,18 +111,16 @@ def states(
         if given is not None and len(given) not in (1, n):
             raise UserError(name, len(given), f"one, or as many as the noise has pictures: {n}")
 
-    x = noise
+    if control:
+        network = _controlled(pipe, control, image, network)
     network = network or pipe.unet
+    x = noise
     if z is not None:
         z = z.expand(n, -1, -1, -1)
         if mask is None or strength < 1:
             x = rows[0].alpha * z + rows[0].sigma * noise
     if sees_hole:
         network = beside(network, torch.cat([hole.expand(n, -1, -1, -1), around.expand(n, -1, -1, -1)], dim=1))
-    if control:
-        from ..control import controlled
-
-        network = controlled(network, control)
     height, width = (side * pipe.factor for side in x.shape[2:])
     denoise = prompted(pipe, prompts * (n // len(prompts)), negative, scale, height, width, network)
     if mask is None or sees_hole:
@@ -161,7 +160,6 @@ def text2img(
 
 def _given(pipe, image, mask):
     """The latents of a picture; with a mask also that on their grid, and the latents of what lies around the hole."""
-    image = pictures.read(image)
     z = pipe.encode(pictures.padded(image, pipe.factor)).to(pipe.device)
     if mask is None:
         return z, None, None
@@ -174,6 +172,18 @@ def _given(pipe, image, mask):
         return z, hole, None
     around = pictures.padded(image, pipe.factor) * (mask == 0).to(image.device)  # grey, the middle, in the hole
     return z, hole, pipe.encode(around).to(pipe.device)
+
+
+def _controlled(pipe, control, image, network):
+    """The U-Net with its controls; a map of the size of a picture that is padded is padded too."""
+    from ..control import controlled
+
+    if network is not None:
+        raise UserError("control", f"{len(control)} hints", "none: an upscaler follows its small picture")
+    if image is not None:
+        size, factor = image.shape[2:], pipe.factor
+        control = [h._replace(map=pictures.padded(h.map, factor)) if h.map.shape[2:] == size else h for h in control]
+    return controlled(pipe.unet, control)
 
 
 def _begins_with_a_trace(rows: Sequence[Level]) -> bool:
