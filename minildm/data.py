@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import pictures
 from . import scenes as world
 from .files import UserError, atomic_write
 
@@ -64,10 +65,10 @@ def digits(split: str = "train") -> tuple[Tensor, Tensor]:
 
     _split(split)
     bunch = load_digits()
-    pictures = torch.from_numpy(bunch.images).float()[:, None] / 8 - 1  # they count the ink of a cell, 0..16
+    x = torch.from_numpy(bunch.images).float()[:, None] / 8 - 1  # they count the ink of a cell, 0..16
     labels = torch.from_numpy(bunch.target).long()
     part = slice(1437) if split == "train" else slice(1437, None)
-    return pictures[part], labels[part]
+    return x[part], labels[part]
 
 
 def mnist(
@@ -150,22 +151,12 @@ def _captions(path: Path) -> dict[str, str]:
 
 
 def _picture(path: Path, size: int) -> Tensor:
-    import numpy as np
     from PIL import Image, ImageOps
 
-    if not path.exists():
-        raise UserError(f"picture {path}", "no such file", "a picture, as metadata.jsonl says")
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        got = f"{type(error).__name__}: {error}"
-        raise UserError(f"picture {path}", got, "a whole picture file") from error
+    image = pictures.rgb(path)
     if min(image.size) < size:
         raise UserError(f"picture {path}", image.size, f"at least {size} pixels each way")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    return _scaled(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    return pictures.read(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))[0]
 
 
 def _idx(name: str, split: str, path: str | Path | None, download: bool) -> tuple[Tensor, Tensor]:

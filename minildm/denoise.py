@@ -174,6 +174,37 @@ def clamped(denoise: Denoiser, lo: float, hi: float) -> Denoiser:
     return lambda x, level: denoise(x, level).clamp(lo, hi)
 
 
+def keep(denoise: Denoiser, x0: Tensor, mask: Tensor, eps: Tensor, start: float) -> Denoiser:
+    """A denoiser that knows x0 (b, c, h, w) where `mask` (b, 1, h, w) is 0, and answers by `denoise` where it is 1.
+
+    Before each call the known part of x becomes alpha * x0 + sigma * eps, so that the network sees around the hole
+    what it would see there at this level. Only at time `start`, that of the first row, x stays as the caller began
+    it: with pure noise, as published pipelines do, or with the same mix. The known part of the answer is x0 itself, so
+    any sampler that ends on a clean row ends at x0 there. Lugmayr et al. 2022 (arXiv 2201.09865) fill holes so with a
+    model that never saw one, and go back and forth besides, which this does not.
+    """
+
+    def kept(x: Tensor, level: Level) -> Tensor:
+        if level.t != start:
+            x = torch.where(mask > 0, x, _column(level.alpha, x) * x0 + _column(level.sigma, x) * eps)
+        return torch.where(mask > 0, denoise(x, level), x0)
+
+    return kept
+
+
+def beside(network: Callable[..., Tensor], given: Tensor) -> Callable[..., Tensor]:
+    """A network that is shown `given` (b, c, h, w) beside x, as further channels: called like the network itself.
+
+    x may hold a multiple of b pictures, as guidance asks for: `given` is repeated.
+    """
+
+    def called(x: Tensor, t: Tensor, **condition: object) -> Tensor:
+        repeated = given.to(x.dtype).repeat(len(x) // len(given), 1, 1, 1)
+        return network(torch.cat([x, repeated], dim=1), t, **condition)
+
+    return called
+
+
 def _check(prediction: str | None) -> None:
     if prediction not in PREDICTIONS:
         raise UserError("prediction", prediction, "one of " + ", ".join(PREDICTIONS))

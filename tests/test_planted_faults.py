@@ -84,7 +84,7 @@ def offset_left_out(patch):
 
 def guidance_sign(patch):
     real = denoise.guided
-    patch.setattr(tasks, "guided", lambda cond, uncond, *more: real(uncond, cond, *more))
+    patch.setattr(tasks.draw, "guided", lambda cond, uncond, *more: real(uncond, cond, *more))
 
 
 def final_norm_left_out(patch):

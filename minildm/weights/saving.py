@@ -56,7 +56,7 @@ def _save_pipe(pipe: LatentDiffusion, folder: Path, dtype: torch.dtype) -> None:
     full = pipe.vae is not None and pipe.text is not None
     task = "XL" if pair else "Upscale" if pipe.low else "Inpaint" if pipe.unet.config.in_channels == 9 else ""
     name = f"StableDiffusion{task}Pipeline" if full else "LatentDiffusion"
-    index = {"_class_name": name}
+    index = {"_class_name": name, "_diffusers_version": "0.42.0"}  # diffusers asks before it opens an Inpaint pipeline
     size = pipe.latent_shape()[1]
     ours = {"_class_name": "UNet"} | dataclasses.asdict(pipe.unet.config)  # says more than the format can
     unet = configs.unet_to_hf(pipe.unet.config, size) if full else ours

@@ -1,0 +1,132 @@
+"""Given pictures and masks, from files or from memory, and how they are brought onto a model's grid."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .files import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Given = str | Path | Tensor | Any  # as a picture or a mask; Any is a PIL image, whose package is not imported here
+SLACK = 1e-3  # by which rounding may leave the range
+
+
+def rgb(given: "str | Path | Image") -> "Image":
+    """A picture file or PIL image of any mode as an RGB one, as people see it.
+
+    Turned as its EXIF data say; what is transparent lies over white. Grey of 16 bits is scaled to 8, not cut.
+    Raises `UserError` for what is no picture, and for grey numbers (modes I and F) of no known range.
+    """
+    return _over(_opened(given), "white")
+
+
+def read(given: Given) -> Tensor:
+    """A picture (1, 3, h, w) in -1..1, float32, from a file or a PIL image of any mode: see `rgb`.
+
+    A tensor (b, 3, h, w) in -1..1 is a picture already: it is checked and comes back as it is.
+    Raises `UserError` as `rgb` does, and for a tensor of another shape, dtype or range.
+    """
+    if isinstance(given, Tensor):
+        return _checked("picture", given, 3, -1)
+    return _pixels(rgb(given)) / 127.5 - 1
+
+
+def read_mask(given: Given) -> Tensor:
+    """A mask (1, 1, h, w) in 0..1, float32, from a file or a PIL image of any mode: white (1) is to be painted anew.
+
+    Black (0) stays, and so does what is transparent: a stroke on an empty layer is a mask too. Colours count by how
+    bright they are. A tensor (b, 1, h, w) of numbers in 0..1 or of booleans will do as well.
+    Raises `UserError` as `read` does.
+    """
+    if isinstance(given, Tensor):
+        return _checked("mask", given.float() if given.dtype == torch.bool else given, 1, 0).clamp(0, 1)
+    return _pixels(_over(_opened(given, "mask"), "black").convert("L")) / 255
+
+
+def padded(pixels: Tensor, factor: int) -> Tensor:
+    """(b, c, h, w) -> (b, c, h', w'), the next multiples of `factor`: the last row and column are repeated.
+
+    Repeated, and not black or mirrored: an autoencoder sees no edge there. `pixels[..., :h, :w]` crops back.
+    """
+    h, w = pixels.shape[-2:]
+    return extended(pixels, right=-w % factor, bottom=-h % factor)
+
+
+def extended(pixels: Tensor, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Tensor:
+    """(b, c, h, w) -> (b, c, h + top + bottom, w + left + right): the border goes on as it is."""
+    return F.pad(pixels, (left, right, top, bottom), mode="replicate")
+
+
+def on_grid(mask: Tensor, factor: int) -> Tensor:
+    """A mask (b, 1, h, w) on the grid of latents: 0 or 1, (b, 1, h/f, w/f).
+
+    A cell with any pixel above 0 is painted anew as a whole. Were it kept, so would be a part of what is to go.
+    """
+    return F.max_pool2d((mask > 0).to(mask.dtype), factor)  #                         (b, 1, h/f, w/f)
+
+
+def _opened(given: "str | Path | Image", what: str = "picture") -> "Image":
+    """A PIL image of 8 bits a channel, upright."""
+    from PIL import Image, ImageOps
+
+    name = f"{what} {given}" if isinstance(given, str | Path) else what
+    if isinstance(given, str | Path) and not Path(given).exists():
+        raise UserError(name, "no such file", "a picture file")
+    if not isinstance(given, str | Path | Image.Image):
+        raise UserError(name, type(given).__name__, "a path, a PIL image or a tensor")
+    try:
+        if isinstance(given, Image.Image):
+            image = ImageOps.exif_transpose(given)
+        else:
+            with Image.open(given) as file:
+                image = ImageOps.exif_transpose(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(name, f"{type(error).__name__}: {error}", "a whole picture file") from error
+    return _eight_bits(image, name) if image.mode[0] in "IF" else image
+
+
+def _eight_bits(image: "Image", name: str) -> "Image":
+    """Grey of 16 bits (PIL's I;16, or I), or of fractions (F): PIL's own way to 8 bits cuts at 255."""
+    import numpy as np
+    from PIL import Image
+
+    grey = np.asarray(image).astype(np.float32)
+    top = 1 if image.mode == "F" else 2**16 - 1
+    low, high = float(grey.min()), float(grey.max())
+    if not 0 <= low <= high <= top:  # also false where one of them is no number
+        raise UserError(f"{name} of mode {image.mode}", f"values {low:g} to {high:g}", f"grey from 0 to {top}")
+    return Image.fromarray((grey * (255 / top)).round().astype(np.uint8))
+
+
+def _over(image: "Image", colour: str) -> "Image":
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
+
+
+def _pixels(image: "Image") -> Tensor:
+    """Float32 0..255, (1, c, h, w)."""
+    import numpy as np
+
+    pixels = torch.from_numpy(np.array(image)).float()  #                             (h, w, 3) or (h, w)
+    return pixels.view(1, image.height, image.width, -1).permute(0, 3, 1, 2).contiguous()
+
+
+def _checked(what: str, given: Tensor, channels: int, low: int) -> Tensor:
+    if given.ndim != 4 or given.shape[1] != channels or not given.numel():
+        raise UserError(what, tuple(given.shape), f"a tensor (b, {channels}, h, w), a path or a PIL image")
+    if not given.is_floating_point():
+        raise UserError(what, str(given.dtype), f"numbers from {low} to 1, float32")
+    least, most = given.min().item(), given.max().item()
+    if not (math.isfinite(least) and low - SLACK <= least and most <= 1 + SLACK):
+        raise UserError(what, f"values {least:g} to {most:g}", f"numbers from {low} to 1")
+    return given

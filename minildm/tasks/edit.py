@@ -1,0 +1,119 @@
+"""What one does with a picture that is there already: change it, fill a hole in it, make it larger at its sides.
+
+All take the keywords of `text2img` too (negative, steps, scale, sampler, noise, generator, control), except height
+and width: a picture has its own. Sizes that are no multiple of the autoencoder's factor are padded on the way in and
+cropped on the way out; `noise` and control maps have the padded size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import pictures
+from ..files import UserError
+from ..pipe import LatentDiffusion
+from .draw import states
+
+
+@torch.no_grad()
+def img2img(
+    pipe: LatentDiffusion,
+    prompt: str | Sequence[str],
+    image: pictures.Given,
+    strength: float = 0.8,
+    **how: object,
+) -> Tensor:
+    """A picture drawn anew from a noisy version of itself: (b, 3, h, w) in -1..1 (Meng et al. 2022, SDEdit).
+
+    image: a path, a PIL image or a tensor (b, 3, h, w) in -1..1. strength: which share of the steps is left to go,
+    from alpha * z + sigma * noise at their first row. 0, or so little that no step is left, gives the picture itself,
+    bit by bit. 1 begins at the noisiest row, which still holds a trace of the picture where alpha is not 0 there
+    (7% of it in Stable Diffusion's table), and is `text2img` where alpha is 0.
+    Raises `UserError` for what is no picture, strength outside 0..1, and as `text2img` does.
+    """
+    return _edited(pipe, prompt, image, None, strength, how)
+
+
+@torch.no_grad()
+def inpaint(
+    pipe: LatentDiffusion,
+    prompt: str | Sequence[str],
+    image: pictures.Given,
+    mask: pictures.Given,
+    strength: float = 1.0,
+    **how: object,
+) -> Tensor:
+    """The picture with what is white in the mask painted anew, and all else bit by bit as it was: (b, 3, h, w).
+
+    mask: a path, a PIL image or a tensor (b, 1, h, w) in 0..1, of the picture's size; 1 is new, 0 stays, and what
+    lies between mixes both. strength 1 begins in pure noise, less in a noisy version of what is in the hole. An
+    inpainting model (9 channels) is shown the mask and the picture around the hole; any other is held to the picture
+    by `denoise.keep`.
+
+    Why both, latents and pixels: kept latents alone keep no pixel, for the decoder has its errors everywhere, and
+    each of its pixels looks at cells inside the hole too. Known pixels pasted over a picture that was drawn without
+    them keep all of them, and a seam. So the latents are kept while drawing, which makes the new part fit the old
+    one, and the known pixels are laid over the result at the end.
+    Raises `UserError` for a mask of another size or range, and as `img2img` does.
+    """
+    return _edited(pipe, prompt, image, mask, strength, how)
+
+
+@torch.no_grad()
+def outpaint(
+    pipe: LatentDiffusion,
+    prompt: str | Sequence[str],
+    image: pictures.Given,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    strength: float = 1.0,
+    **how: object,
+) -> Tensor:
+    """The picture and so many new pixels at its sides: (b, 3, h + top + bottom, w + left + right).
+
+    `inpaint` on a larger canvas, where all that is new is the hole; the given pixels stay bit by bit. Before it is
+    noised the canvas holds the picture's border, drawn out: the encoder then sees no edge that is none, and a
+    strength below 1 begins with something like what lies beside it.
+    Raises `UserError` for sides that are no whole numbers from 0, and as `inpaint` does.
+    """
+    sides = {"left": left, "right": right, "top": top, "bottom": bottom}
+    for name, value in sides.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise UserError(name, value, "a whole number of pixels from 0")
+    image = pictures.read(image)
+    h, w = image.shape[2:]
+    canvas = pictures.extended(image, **sides)
+    mask = torch.ones_like(canvas[:1, :1])
+    mask[..., top : top + h, left : left + w] = 0
+    return _edited(pipe, prompt, canvas, mask, strength, how)
+
+
+def vary(pipe: LatentDiffusion, image: pictures.Given, strength: float = 0.5, **how: object) -> Tensor:
+    """Other pictures like this one: `img2img` without a prompt, and so without guidance. For several, see `noise`."""
+    return img2img(pipe, "", image, strength, scale=1, **how)
+
+
+def finish(pipe: LatentDiffusion, z: Tensor, image: pictures.Given, mask: pictures.Given | None = None) -> Tensor:
+    """The task's picture of a state z (b, c, h', w'): decoded, cropped to the size of `image`, (b, 3, h, w).
+
+    With a mask the pixels of `image` are laid over it: all where it is 0, a share where it is between 0 and 1.
+    """
+    image = pictures.read(image).to(z.device)
+    made = pipe.decode(z)[..., : image.shape[2], : image.shape[3]]
+    if mask is None:
+        return made
+    wide = torch.promote_types(made.dtype, image.dtype)
+    return torch.lerp(image.to(wide), made.to(wide), pictures.read_mask(mask).to(z.device, wide))
+
+
+def _edited(pipe, prompt, image, mask, strength, how):
+    image = pictures.read(image)
+    mask = mask if mask is None else pictures.read_mask(mask)
+    for step, z in enumerate(states(pipe, prompt, image=image, mask=mask, strength=strength, **how)):  # noqa: B007
+        pass
+    if step == 0:  # nothing was done, and the autoencoder shall do nothing either
+        return image.to(z.device).repeat(len(z) // len(image), 1, 1, 1)
+    return finish(pipe, z, image, mask)
