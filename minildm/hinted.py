@@ -4,9 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import levels, scenes, text
+from . import hints, levels, scenes, text
+from .clip import MiniCLIP
+from .control import ControlNet
+from .denoise import beside
 from .pipe import LatentDiffusion
 from .runs import Network, denoising_run, into
+from .scenes.words import SIZE_WORDS
 from .train import Run
 from .unet import UNet, UNetConfig
 from .vae import VAE
@@ -18,6 +22,8 @@ UPSCALER_CONFIG = UNetConfig(
     in_channels=7, block_out_channels=(48, 96), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
     context_dim=128, linear_projection=True, norm_num_groups=16, num_class_embeds=NOISIEST,
 )  # fmt: skip
+# From a map of 32 x 32 to 8 x 8 cells. A layout's vectors hold much, and are not squeezed at once.
+EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (64, 64, 128)
 
 
 def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFIG, batch: int = 32,
@@ -40,6 +46,46 @@ def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFI
         row = pipe.low.at(label)
         eps = torch.randn(low.shape, generator=generator).to(low)
         low = row.alpha.view(-1, 1, 1, 1) * low + row.sigma.view(-1, 1, 1, 1) * eps
-        return lambda x, t, **said: model(torch.cat([x, low], 1), t, **said), condition | {"label": label}
+        return beside(model, low), condition | {"label": label}
 
     return denoising_run(pipe, model, into(pipe), shown=shown, asked=asked, batch=batch, steps=steps, noisy=0.0)
+
+
+def object_vectors(clip: MiniCLIP) -> Tensor:
+    """The mini-CLIP vector of every object by every word for its size: (shapes, colours, sizes, words, d)."""
+    words = list(SIZE_WORDS.values())
+    said = [f"a {word} {colour} {shape}" for shape in scenes.SHAPES for colour in scenes.COLOURS
+            for size in words for word in size]  # fmt: skip
+    with torch.no_grad():
+        vectors = clip.prompts(said).cpu()
+    return vectors.view(len(scenes.SHAPES), len(scenes.COLOURS), len(words), len(words[0]), -1)
+
+
+def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int = 4000) -> Run:
+    """A ControlNet for `pipe`, whose own networks stay as they are: of edges, or with `clip` of layouts.
+
+    Half of the prompts are left out, so that the map alone has to do (as Zhang et al. 2023 trained theirs).
+    """
+    net = ControlNet.from_unet(pipe.unet, *((3, EDGES_EMBEDDING) if clip is None else (clip.dim, LAYOUT_EMBEDDING)))
+    pipe.requires_grad_(False)
+    named = None if clip is None else object_vectors(clip)
+
+    def shown(pictures: Tensor, drawn: scenes.Scenes) -> dict[str, Tensor]:
+        if clip is None:
+            return {"edges": hints.edges(drawn)}
+        word = (drawn.x * 2**12).long() % named.shape[3]  # any, but always the same for the same object
+        vectors = named[drawn.shape, drawn.colour, drawn.size, word]  # an absent object has some too, and no place
+        return {"where": scenes.layout_map(drawn), "vectors": vectors}
+
+    def asked(net: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+        if clip is None:
+            hint = condition.pop("edges")
+        else:
+            hint = hints.painted(condition.pop("where"), condition.pop("vectors"))
+
+        def network(x: Tensor, t: Tensor, **said: Tensor) -> Tensor:
+            return pipe.unet(x, t, **said, control=net(x, t, hint=hint, **said))
+
+        return network, condition
+
+    return denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, steps=steps, lr=5e-4, unsaid=0.5)
