@@ -77,7 +77,8 @@ def test_network(shape, size):
         torch.testing.assert_close(ours, other, atol=ATOL, rtol=0)
     plain = unet(x, t, context, **told)
     led = unet(x, t, context, **told, control=mine)
-    expected = their_unet(x, t, context, down_block_additional_residuals=down, mid_block_additional_residual=mid, **asked)
+    asked |= {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+    expected = their_unet(x, t, context, **asked)
     assert (led - plain).abs().max() > 1e-2
     torch.testing.assert_close(led, expected.sample, atol=ATOL, rtol=0)
 
