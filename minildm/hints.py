@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .clip import MiniCLIP
 from .files import UserError
-from .scenes import Scenes, box_map, edge_map
+from .scenes import COLOURS, SHAPES, SIZES, Scenes, box_map, edge_map
 
+_SIZES, _COLOURS = list(SIZES), list(COLOURS)
 SEEN = 0.3  # least change of a channel (of 2) over two pixels that is an edge; any colour on any ground has twice that
 
 
@@ -50,6 +51,13 @@ def layout(clip: MiniCLIP, boxes: Sequence[Box], size: int = 32) -> Tensor:
     vectors = clip.prompts([box.caption for box in boxes])  #                             (m, d)
     where = box_map(torch.tensor([box[1:] for box in boxes]), size).to(vectors.device)  # (m, size, size)
     return painted(where[None], vectors[None])
+
+
+def boxes_of(scenes: Scenes) -> list[list[Box]]:
+    """The box around every object of each scene, its size, colour and shape as the caption."""
+    rows = zip(scenes.shape.tolist(), scenes.colour.tolist(), scenes.size.tolist(), scenes.boxes.tolist(), strict=True)
+    named = [list(zip(*row, strict=True)) for row in rows]
+    return [[Box(f"a {_SIZES[k]} {_COLOURS[j]} {SHAPES[i]}", *box) for i, j, k, box in row if i >= 0] for row in named]
 
 
 def painted(where: Tensor, vectors: Tensor) -> Tensor:

@@ -1,0 +1,162 @@
+"""How well models change a given picture or follow a given map, in figures: what the oracle reads in what they draw.
+
+Every measure has "without" in it too: what the same model scores where it is not told, or not shown, what it should do.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import hints, metrics, oracle, tasks
+from .clip import MiniCLIP
+from .control import ControlNet, Hint
+from .pipe import LatentDiffusion
+from .scenes import COLOURS, HELD_OUT, SHAPES, box_map, captions, draw, render
+
+Figures = dict[str, float | metrics.Figure]
+Draw = Callable[..., Tensor]  # a task and its arguments, pictures at a time -> all pictures
+
+SEED = 800_000  # far from every seed that a training run, or another measure, draws its scenes from
+MARGIN = 2  # pixels of 32 by which a hole reaches beyond the box around what is to go
+STAYS = 2 / 32  # by how much of the frame an object may move and still be where it was
+KEPT = 20  # columns of 32 that outpainting is given
+STRENGTH = 0.7  # of img2img where only the colour should change, in all cases
+NOTHING = ""  # the prompt of a model that is not told
+
+
+def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """An object is taken out of a scene and asked for again: "all" is right, and every known pixel as it was.
+
+    The hole is the box around the object and MARGIN more, and tells neither shape nor colour. Not told: no prompt.
+    """
+    scenes = draw(n, seed + SEED)
+    row, slot = torch.arange(n), scenes.count - 1
+    gone = replace(scenes, shape=scenes.shape.clone())
+    gone.shape[row, slot] = -1
+    box = scenes.boxes[row, slot] + torch.tensor([-1, -1, 1, 1]) * MARGIN / 32  # (n, 4)
+    hole = (box_map(box)[:, None] > 0).float()  #                                         (n, 1, 32, 32)
+    pictures = render(gone)
+    said = captions(scenes, seed + SEED, full=True)
+    made = drawn(tasks.inpaint, pipe, said, pictures, hole)
+    kept = ((made == pictures) | (hole > 0)).flatten(1).all(1)
+    untold = drawn(tasks.inpaint, pipe, [NOTHING] * n, pictures, hole)
+    return {
+        "all": _share(oracle.matches(oracle.read(made), scenes)["all"]),
+        "known pixels exact": _share(kept),
+        "without": _share(oracle.matches(oracle.read(untold), scenes)["all"]),
+    }
+
+
+def recoloured(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """The colour of a scene's one object is asked to change by `img2img`: "all" is the new one on the old shape, where
+    that was."""
+    scenes = draw(n, seed + SEED + 1, objects=1)
+    wanted = replace(scenes, colour=scenes.colour.clone())
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(n):
+        shape, old = SHAPES[scenes.shape[i, 0]], list(COLOURS)[scenes.colour[i, 0]]
+        free = [j for j, colour in enumerate(COLOURS) if colour != old and (colour, shape) not in HELD_OUT]
+        wanted.colour[i, 0] = free[int(torch.randint(len(free), (), generator=generator))]
+    said = captions(wanted, seed + SEED, full=True)
+
+    def judged(made: Tensor) -> dict[str, Tensor]:
+        got = oracle.read(made)
+        right = oracle.matches(got, wanted)
+        moved = ((got.scenes.x - wanted.x) ** 2 + (got.scenes.y - wanted.y) ** 2)[:, 0].sqrt()
+        stays = (moved <= STAYS) & right["count"]
+        right = {name: right[name] for name in ("colour", "shape", "size")} | {"place": stays}
+        return {"all": right["colour"] & right["shape"] & right["place"]} | right
+
+    pictures = render(scenes)
+    told = judged(drawn(tasks.img2img, pipe, said, pictures, strength=STRENGTH))
+    untold = judged(drawn(tasks.img2img, pipe, [NOTHING] * n, pictures, strength=STRENGTH))
+    return {name: _share(hits) for name, hits in told.items()} | {"without": _share(untold["all"])}
+
+
+def outpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """The first KEPT columns of a scene are given and the others asked for: how much the picture changes at the seam.
+
+    "seam" is the mean difference of the pixels left and right of it, -1..1 scale, "real" the same in the real picture;
+    "within range" the share of pictures where the seam differs no more than in 97.5% of real ones. "without": the
+    same share where the new columns are of a picture of the same prompt, drawn without a look at the old ones.
+    """
+    scenes = draw(n, seed + SEED + 2)
+    pictures = render(scenes)
+    said = captions(scenes, seed + SEED, full=True)
+    made = drawn(tasks.outpaint, pipe, said, pictures[..., :KEPT], right=32 - KEPT)
+    other = drawn(tasks.text2img, pipe, said)
+    beside = torch.cat([pictures[..., :KEPT], other[..., KEPT:]], 3)
+
+    def seam(x: Tensor) -> Tensor:
+        return (x[..., KEPT] - x[..., KEPT - 1]).abs().mean((1, 2))
+
+    real = seam(pictures)
+    most = real.quantile(0.975)
+    return {
+        "within range": _share(seam(made) <= most),
+        "without": _share(seam(beside) <= most),
+        "seam": metrics.mean(seam(made)),
+        "real": metrics.mean(real),
+        "readable": _share(oracle.read(made).readable),
+    }
+
+
+def enlarged(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """Pictures of a quarter of the size made large by an upscaler, and "without": by bicubic interpolation."""
+    scenes = draw(n, seed + SEED + 3)
+    pictures = render(scenes, pipe.size)
+    small = F.interpolate(pictures, scale_factor=1 / pipe.factor, mode="area")
+    made = drawn(tasks.upscale, pipe, captions(scenes, seed + SEED, full=True), small, pipe.factor, level=0)
+    bicubic = F.interpolate(small, scale_factor=pipe.factor, mode="bicubic").clamp(-1, 1)
+
+    def decibels(x: Tensor) -> metrics.Figure:
+        return metrics.mean(10 * torch.log10(4 / (x - pictures).square().flatten(1).mean(1)))
+
+    figures: Figures = {}
+    for name, x in (("", made), ("without", bicubic)):
+        figures[f"PSNR in dB {name}".strip()] = decibels(x)
+        figures[f"all {name}".strip()] = _share(oracle.matches(oracle.read(x), scenes)["all"])
+    return figures
+
+
+def edged(pipe: LatentDiffusion, net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """Pictures of a prompt along the edges of a scene: `hints.edge_f1`, and whether the scene came out."""
+    scenes = draw(n, seed + SEED + 4)
+    maps = hints.edges(scenes)
+    said = captions(scenes, seed + SEED, full=True)
+    figures: Figures = {}
+    for name, control in (("", [Hint(net, maps)]), ("without", [])):
+        x = drawn(tasks.text2img, pipe, said, control=control)
+        figures[f"edge F1 {name}".strip()] = metrics.mean(hints.edge_f1(x, maps))
+        figures[f"all {name}".strip()] = _share(oracle.matches(oracle.read(x), scenes)["all"])
+    return figures
+
+
+def laid_out(pipe: LatentDiffusion, net: ControlNet, clip: MiniCLIP, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """Boxes with captions: how well objects lie in their boxes, and whether each is the one that its box asked for.
+
+    The prompt says what there is and on which ground; "no prompt" has the map alone, "without" the prompt alone.
+    """
+    scenes = draw(n, seed + SEED + 5)
+    said = captions(scenes, seed + SEED, full=True)
+    maps = torch.cat([hints.layout(clip, boxes) for boxes in hints.boxes_of(scenes)])
+    figures: Figures = {}
+    for name, prompts, control in (
+        ("", said, [Hint(net, maps)]), ("no prompt", [NOTHING] * n, [Hint(net, maps)]), ("without", said, []),
+    ):  # fmt: skip
+        iou, right = oracle.in_boxes(oracle.read(drawn(tasks.text2img, pipe, prompts, control=control)), scenes)
+        asked = ~iou.isnan()
+        figures[f"IoU {name}".strip()] = metrics.mean(iou[asked])
+        figures[f"right in its box {name}".strip()] = _share(right[asked])
+    return figures
+
+
+# By name: the measure, and how many times it draws n pictures.
+EDITS = {"inpaint": (inpainted, 2), "recolour": (recoloured, 2), "outpaint": (outpainted, 2)}
+
+
+def _share(hits: Tensor) -> metrics.Figure:
+    return oracle.wilson(int(hits.sum()), len(hits))
