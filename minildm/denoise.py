@@ -186,7 +186,7 @@ def keep(denoise: Denoiser, x0: Tensor, mask: Tensor, eps: Tensor, start: float)
 
     def kept(x: Tensor, level: Level) -> Tensor:
         if level.t != start:
-            x = torch.where(mask > 0, x, _column(level.alpha, x) * x0 + _column(level.sigma, x) * eps)
+            x = torch.where(mask > 0, x, level.alpha * x0 + level.sigma * eps)
         return torch.where(mask > 0, denoise(x, level), x0)
 
     return kept

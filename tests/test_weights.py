@@ -68,9 +68,10 @@ def test_a_pipeline_comes_back_the_same(pipe, saved):
     assert torch.equal(*made)
 
 
-def test_an_upscaler_comes_back_the_same_and_opens_in_diffusers(pipe, tmp_path):
+def test_an_upscaler_comes_back_the_same_and_opens_in_diffusers(tmp_path):
     import diffusers
 
+    pipe = tiny.pipe()
     torch.manual_seed(0)
     config = replace(tiny.UNET, in_channels=7, num_class_embeds=20, only_cross_attention=(False, True))
     pipe.unet, pipe.low = UNet(config), levels.scaled_linear()

@@ -24,7 +24,7 @@ def img2img(
     strength: float = 0.8,
     **how: object,
 ) -> Tensor:
-    """A picture drawn anew from a noisy version of itself: (b, 3, h, w) in -1..1 (Meng et al. 2022, SDEdit).
+    """A picture drawn anew from a noisy version of itself: (b, 3, h, w) in -1..1 (SDEdit, Meng et al. 2022).
 
     image: a path, a PIL image or a tensor (b, 3, h, w) in -1..1. strength: which share of the steps is left to go,
     from alpha * z + sigma * noise at their first row. 0, or so little that no step is left, gives the picture itself,
