@@ -17,6 +17,7 @@ from .files import UserError
 from .unet import UNet, UNetConfig, WayDown
 
 # What has to be the same in both networks, for one to be given the other's answers and the same words.
+PICTURES = (1, 3)  # channels of a map that is a picture, in 0..1; one of more holds vectors, of any size
 SHARED = ("block_out_channels", "layers_per_block", "context_dim", "added_dim", "num_class_embeds")
 
 
@@ -111,7 +112,10 @@ class ControlNet(WayDown):
 
 
 class Hint(NamedTuple):
-    """One control: a network, the map it reads, (b, c, H, W) in 0..1, and how much its answers count."""
+    """One control: a network, the map it reads, and how much its answers count.
+
+    The map is (b, c, H, W), as large as the picture: itself a picture in 0..1, or vectors (`hints.layout`).
+    """
 
     net: ControlNet
     map: Tensor
@@ -126,7 +130,8 @@ def controlled(unet: UNet, hints: Sequence[Hint]) -> Callable[..., Tensor]:
     so make a new function when a network has been trained on. A U-Net that takes in more than a ControlNet (to
     inpaint, say) shows it the first channels, which are the noisy latents. Without hints it is the U-Net itself.
     Raises `UserError` for a network of another shape than the U-Net, a map with another number of channels or with
-    values outside 0..1, and a weight that is not finite; at the first call for a map of another size than the picture.
+    values outside 0..1 (where it is a picture), and a weight that is not finite; at the first call for a map of another
+    size than the picture.
     """
     for hint in hints:
         check(unet, hint)
@@ -168,8 +173,10 @@ def check(unet: UNet, hint: Hint) -> None:
         got = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
         raise UserError("control map", got, f"a tensor of shape (b, {channels}, height, width)")
     least, most = (pixels.amin().item(), pixels.amax().item()) if pixels.numel() else (0.0, 0.0)
-    if not 0 <= least <= most <= 1:  # nor with any nan
-        raise UserError("control map", f"values from {least:.3g} to {most:.3g}", "values in 0..1")
+    low, high = (0, 1) if channels in PICTURES else (-math.inf, math.inf)
+    if not low <= least <= most <= high or math.isinf(most - least):  # nor with any nan
+        wanted = "values in 0..1" if channels in PICTURES else "finite numbers"
+        raise UserError("control map", f"values from {least:.3g} to {most:.3g}", wanted)
 
 
 def look(hint: Hint, x: Tensor) -> Tensor:

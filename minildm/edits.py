@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import hints, metrics, oracle, tasks
-from .clip import MiniCLIP
-from .control import ControlNet, Hint
+from .control import PICTURES, ControlNet, Hint
 from .pipe import LatentDiffusion
 from .scenes import COLOURS, HELD_OUT, SHAPES, box_map, captions, draw, render
+from .train import device_of
+from .weights import load
 
 Figures = dict[str, float | metrics.Figure]
 Draw = Callable[..., Tensor]  # a task and its arguments, pictures at a time -> all pictures
@@ -122,27 +123,29 @@ def enlarged(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figur
     return figures
 
 
-def edged(pipe: LatentDiffusion, net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
-    """Pictures of a prompt along the edges of a scene: `hints.edge_f1`, and whether the scene came out."""
+def edged(net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
+    """Pictures of "shapes" along the edges of a scene: `hints.edge_f1`, and whether the scene came out."""
+    pipe = load("shapes", device_of(net))
     scenes = draw(n, seed + SEED + 4)
-    maps = hints.edges(scenes)
+    maps = hints.edges(scenes).to(pipe.device)
     said = captions(scenes, seed + SEED, full=True)
     figures: Figures = {}
     for name, control in (("", [Hint(net, maps)]), ("without", [])):
         x = drawn(tasks.text2img, pipe, said, control=control)
-        figures[f"edge F1 {name}".strip()] = metrics.mean(hints.edge_f1(x, maps))
+        figures[f"edge F1 {name}".strip()] = metrics.mean(hints.edge_f1(x, maps.cpu()))
         figures[f"all {name}".strip()] = _share(oracle.matches(oracle.read(x), scenes)["all"])
     return figures
 
 
-def laid_out(pipe: LatentDiffusion, net: ControlNet, clip: MiniCLIP, n: int, drawn: Draw, seed: int = 0) -> Figures:
+def laid_out(net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
     """Boxes with captions: how well objects lie in their boxes, and whether each is the one that its box asked for.
 
     The prompt says what there is and on which ground; "no prompt" has the map alone, "without" the prompt alone.
     """
+    pipe, clip = load("shapes", device_of(net)), load("clip")
     scenes = draw(n, seed + SEED + 5)
     said = captions(scenes, seed + SEED, full=True)
-    maps = torch.cat([hints.layout(clip, boxes) for boxes in hints.boxes_of(scenes)])
+    maps = torch.cat([hints.layout(clip, boxes) for boxes in hints.boxes_of(scenes)]).to(pipe.device)
     figures: Figures = {}
     for name, prompts, control in (
         ("", said, [Hint(net, maps)]), ("no prompt", [NOTHING] * n, [Hint(net, maps)]), ("without", said, []),
@@ -154,8 +157,22 @@ def laid_out(pipe: LatentDiffusion, net: ControlNet, clip: MiniCLIP, n: int, dra
     return figures
 
 
-# By name: the measure, and how many times it draws n pictures.
-EDITS = {"inpaint": (inpainted, 2), "recolour": (recoloured, 2), "outpaint": (outpainted, 2)}
+# What a model that draws from prompts can be asked to do with a picture, and how often each measure draws n of them.
+EDITS = {"inpaint": 2, "recolour": 2, "outpaint": 2}
+MEASURES = {"inpaint": inpainted, "recolour": recoloured, "outpaint": outpainted, "upscale": enlarged, "edges": edged,
+            "layout": laid_out}  # fmt: skip
+
+
+def drawings(name: str) -> int:
+    """How many times n pictures are drawn for a measure, or for a set of prompts."""
+    return (EDITS | {"edges": 2, "layout": 3}).get(name, 1)
+
+
+def of(model: nn.Module) -> list[str]:
+    """The measures that a model has of its own: an upscaler's, or a ControlNet's; none for any other."""
+    if isinstance(model, ControlNet):
+        return ["edges" if model.config.conditioning_channels in PICTURES else "layout"]
+    return ["upscale"] if isinstance(model, LatentDiffusion) and model.low else []
 
 
 def _share(hits: Tensor) -> metrics.Figure:

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import data, oracle
+from . import data, edits, oracle
 from .clip import MiniCLIP
+from .control import ControlNet, Hint
 from .features import Classifier, questions
 from .files import UserError
 from .pipe import LatentDiffusion
@@ -47,16 +48,18 @@ def evaluate(
 ) -> dict[str, Figures]:
     """The figures of a model by set, n pictures in each: {"one": {"all": (share, low, high), ...}, ...}.
 
-    A `LatentDiffusion` is asked for the prompts of `sets` (by default all of SETS), see `pictured`; without a
-    text tower only "readable" is counted. A `VAE` takes scenes there and back ("seen", "unseen"), a `FlatVAE`
-    the digits, a `MiniCLIP` compares true captions with almost true ones, and a `Classifier` names what is in
-    scenes or digits; these have no use for steps, scale and sampler, and no sets. Raises `UserError` for another model,
-    an unknown set, n or batch below 1, and as `text2img` does.
+    A `LatentDiffusion` is asked for the prompts of `sets` (by default all of SETS), see `pictured`, or to do what
+    the `edits.EDITS` among them say; without a text tower only "readable" is counted. An upscaler enlarges scenes, a
+    `ControlNet` steers the shipped "shapes" along edges or into boxes: see `edits`. A `VAE` takes scenes there and back
+    ("seen", "unseen"), a `FlatVAE` the digits, a `MiniCLIP` compares true captions with almost true ones, and a
+    `Classifier` names what is in scenes or digits; these have no use for steps, scale and sampler. Only what draws from
+    prompts has sets. Raises `UserError` for another model, an unknown set, n or batch below 1, and as `text2img` does.
     """
     for name, value in (("n", n), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(name, value, "a whole number above 0")
-    if sets is not None and not (isinstance(model, LatentDiffusion) and model.text):
+    own = edits.of(model)  # what a model can do that draws nothing from prompts alone
+    if sets is not None and (own or not (isinstance(model, LatentDiffusion) and model.text)):
         raise UserError("sets", sets, "none: only a model that draws from prompts has any")
     if isinstance(model, VAE):
         return {name: _there_and_back(model, n, seed, held, batch) for name, held in _SEEN.items()}
@@ -68,24 +71,45 @@ def evaluate(
         if model.channels == 1:
             return {"digits": _digits_named(model)}
         return {name: _named(model, n, seed, held, batch) for name, held in _SEEN.items()}
-    if not isinstance(model, LatentDiffusion):
-        raise UserError("model", type(model).__name__, "LatentDiffusion, VAE, FlatVAE, MiniCLIP or Classifier")
-    sets = ["unprompted"] if model.text is None else list(SETS if sets is None else sets)
-    figures = {}
-    for done, name in enumerate(sets):
-        said, wanted = ([""] * n, None) if model.text is None else prompts(name, n, seed)
-        started = time.perf_counter()
-        pictures = []
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(n, *model.latent_shape(), generator=generator)
+    if not isinstance(model, LatentDiffusion | ControlNet):
+        kinds = "LatentDiffusion, ControlNet, VAE, FlatVAE, MiniCLIP or Classifier"
+        raise UserError("model", type(model).__name__, kinds)
+    sets = own or (["unprompted"] if model.text is None else list(SETS if sets is None else sets))
+    if unknown := [name for name in sets if name not in (*SETS, *edits.MEASURES, "unprompted")]:
+        raise UserError("set", unknown[0], "one of " + ", ".join([*SETS, *edits.EDITS]))
+    total = n * sum(edits.drawings(name) for name in sets)
+    done = 0
+
+    def drawn(task: Callable[..., Tensor], pipe: LatentDiffusion, said: Sequence[str], *given: object,
+              control: Sequence[Hint] = (), **more: object) -> Tensor:  # fmt: skip
+        """The pictures of a task, some at a time: what is a tensor is cut as the prompts are."""
+        nonlocal done
+        generator, made = torch.Generator().manual_seed(seed), []
+        options = {"steps": steps, "scale": scale, "sampler": sampler} | more
+
+        def some(value: object) -> object:
+            return value[part] if isinstance(value, Tensor) else value
+
         for i in range(0, n, batch):
             part = slice(i, i + batch)
-            made = text2img(model, said[part], None, steps, scale, sampler, noise[part], generator)
-            pictures.append(made.cpu())
+            held = {"control": [hint._replace(map=hint.map[part]) for hint in control]} if control else {}
+            now = {name: some(value) for name, value in options.items()}
+            made.append(task(pipe, said[part], *map(some, given), generator=generator, **now, **held).cpu())
+            done += len(made[-1])
             if each:
-                each(done * n + min(i + batch, n), n * len(sets))
-        seconds = time.perf_counter() - started
-        figures[name] = pictured(torch.cat(pictures), wanted) | {"seconds": seconds}
+                each(done, total)
+        return torch.cat(made)
+
+    figures = {}
+    for name in sets:
+        started = time.perf_counter()
+        if name in edits.MEASURES:
+            row = edits.MEASURES[name](model, n, drawn, seed)
+        else:
+            said, wanted = ([""] * n, None) if model.text is None else prompts(name, n, seed)
+            noise = torch.randn(n, *model.latent_shape(), generator=torch.Generator().manual_seed(seed))
+            row = pictured(drawn(text2img, model, said, noise=noise), wanted)
+        figures[name] = row | {"seconds": time.perf_counter() - started}
     return figures
 
 

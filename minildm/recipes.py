@@ -8,6 +8,7 @@ import torch
 
 from . import weights
 from .files import UserError, atomic_write
+from .hinted import control_run, upscaler_run
 from .readers import classifier_run, clip_run, digits_classifier_run, relations_run
 from .runs import (
     LATENT_CONFIG,
@@ -31,14 +32,15 @@ MARKS = 40  # lines in a run's `metrics.jsonl`
 
 
 def prepare(name: str, objects: int | None = None, captions: bool = True, small: bool = False,
-            vae: str = "shapes/vae", clip: str = "clip", start: str | None = None, seed: int = 0,
-            device: str | torch.device = "cpu") -> Run:  # fmt: skip
+            vae: str = "shapes/vae", clip: str = "clip", start: str | None = None, model: str = "shapes",
+            seed: int = 0, device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """The run of a recipe's name, its first weights drawn from `seed`.
 
     For "latent" and "pixel": objects, 1 or 2 in each scene (None: both kinds); captions, False for a pixel model
     without prompts; small, the network that minutes can train; vae and clip, folders or shipped names of what
     they build on; start, the same of a trained model whose weights to go on from. "decoder" takes `vae` alone,
-    "relations" `clip`. Everything is drawn on the CPU and trained on `device`.
+    "relations" `clip`, "upscaler" both; "edges" takes the `model` that it shall steer, "layout" that and `clip`.
+    Everything is drawn on the CPU and trained on `device`.
     Raises `UserError` for an unknown name, and for a start with another network.
     """
     if name not in RECIPES:
@@ -60,6 +62,11 @@ def prepare(name: str, objects: int | None = None, captions: bool = True, small:
             run = decoder_run(weights.load(vae))
         elif name == "relations":
             run = relations_run(weights.load(clip))
+        elif name == "upscaler":
+            run = upscaler_run(weights.load(vae), weights.load(clip).text, device=device)
+        elif name in ("edges", "layout"):
+            steered = weights.load(model, device)
+            run = control_run(steered, weights.load(clip, device) if name == "layout" else None)
         else:
             run = {
                 "vae": vae_run, "clip": clip_run, "digits-vae": digits_run,
@@ -121,6 +128,9 @@ RECIPES = {
     "relations": "the mini-CLIP once more, to tell left from right",
     "latent": "the text-to-picture model in the latents of the autoencoder",
     "pixel": "the same in pixels, or without prompts",
+    "upscaler": "pictures four times as large, out of small ones",
+    "edges": "a ControlNet that draws along given outlines",
+    "layout": "a ControlNet that puts things into boxes",
     "digits-vae": "a small fully connected VAE on handwritten digits",
     "classifier": "names what is in a scene; its states are the features of the metrics",
     "digits-classifier": "the same for handwritten digits",

@@ -169,7 +169,7 @@ class Painter:
             said, wanted = evaluate.prompts(name, 12)
             self.wanted |= {prompt: wanted[i] for i, prompt in enumerate(said)}
 
-    def __call__(self, pipe, prompt, negative, steps, scale, sampler, noise, generator):
+    def __call__(self, pipe, prompt, steps, scale, sampler, noise, generator):
         assert len(noise) == len(prompt)
         self.calls.append((len(prompt), steps, scale, sampler, noise))
         return torch.cat([scenes.render(self.wanted[text]) for text in prompt])
