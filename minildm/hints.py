@@ -31,8 +31,8 @@ def edges(scenes: Scenes, size: int = 32) -> Tensor:
     return edge_map(scenes, size).expand(-1, 3, -1, -1)
 
 
-def layout(clip: MiniCLIP, boxes: Sequence[Box], size: int = 32) -> Tensor:
-    """Boxes with captions as a map (1, d, size, size): every box filled with the mini-CLIP vector of its caption.
+def layout(clip: MiniCLIP, boxes: Sequence[Box], height: int = 32, width: int | None = None) -> Tensor:
+    """Boxes with captions as a map (1, d, height, width): every box filled with the mini-CLIP vector of its caption.
 
     The map says where something is and, in words, what; no shape or colour is drawn into it. Where boxes overlap their
     vectors are added.
@@ -49,8 +49,8 @@ def layout(clip: MiniCLIP, boxes: Sequence[Box], size: int = 32) -> Tensor:
         if box.left >= box.right or box.top >= box.bottom:
             raise UserError(f"box {i} ({caption})", tuple(sides), "left below right and top below bottom, an area")
     vectors = clip.prompts([box.caption for box in boxes])  #                             (m, d)
-    where = box_map(torch.tensor([box[1:] for box in boxes]), size).to(vectors.device)  # (m, size, size)
-    return painted(where[None], vectors[None])
+    where = box_map(torch.tensor([box[1:] for box in boxes]), height, width)  #        (m, height, width)
+    return painted(where[None].to(vectors.device), vectors[None])
 
 
 def boxes_of(scenes: Scenes) -> list[list[Box]]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import scenes, show
+from . import given, scenes, show
 from .files import UserError, atomic_write
+from .given import KEY
 from .pipe import LatentDiffusion
 from .tasks import states
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import CLIPTokenizer
 
-KEY = "minildm"  # the name of the text in the file; its content is JSON
 FIELDS = {  # of a recipe, and what each may be; hash is `weights.fingerprint` of the model
     "prompt": str,
     "negative": str | None,
@@ -81,6 +81,7 @@ def read(path: str | Path) -> tuple["Image", Recipe]:
         raise UserError("picture", str(path), f"a whole PNG file ({type(error).__name__})") from error
     if not isinstance(recipe, dict):
         raise UserError(f"recipe of {path}", recipe, "the fields " + ", ".join(FIELDS))
+    given.check(recipe)
     for name, kind in FIELDS.items():
         if not isinstance(recipe.get(name), kind) or isinstance(recipe[name], bool):
             raise UserError(f"recipe of {path}, {name}", recipe.get(name), f"{getattr(kind, '__name__', kind)}")
@@ -107,9 +108,13 @@ def history(folder: str | Path, match: str = "") -> list[tuple[Path, Recipe]]:
 def command(recipe: Recipe, out: str | Path) -> str:
     """The command line that draws this picture into a file of the name of `out`."""
     words = ["minildm", "picture", recipe["prompt"]]
-    for name in ("count", "steps", "scale", "sampler", "seed", "negative", "model"):
-        if recipe[name] is not None:
+    for name in ("count", "steps", "scale", "sampler", "seed", "negative", "model", "image", "mask", "strength"):
+        if recipe.get(name) is not None:
             words += [f"--{name}", str(recipe[name])]
+    for network, file, weight in recipe.get("control", []):
+        words += ["--control", f"{network}={file}@{weight:g}"]
+    for caption, *sides in recipe.get("layout", []):
+        words += ["--layout", f"{caption}={','.join(map(str, sides))}"]
     return shlex.join([*words, "--out", Path(out).name])
 
 
@@ -132,12 +137,14 @@ def strange_words(tokenizer: "CLIPTokenizer", prompt: str) -> str:
     return ", ".join(f"{word!r} (nearest: {', '.join(near)})" if near else repr(word) for word, near in found)
 
 
-def film(pipe: LatentDiffusion, recipe: Recipe) -> Iterator[Tensor]:
-    """The states that lead to a recipe's pictures, steps + 1 latents (count, c, h, w); errors as in `text2img`."""
+def film(pipe: LatentDiffusion, recipe: Recipe, more: dict) -> Iterator[Tensor]:
+    """The states that lead to a recipe's pictures, latents (count, c, h, w); errors as in `tasks.states`.
+
+    more: what the recipe has beside its prompt, as `given.keywords` tells it.
+    """
     generator = torch.Generator().manual_seed(recipe["seed"])
-    noise = torch.randn(recipe["count"], *pipe.latent_shape(), generator=generator)
-    options = {name: recipe[name] for name in ("prompt", "negative", "steps", "scale", "sampler")}
-    return states(pipe, **options, noise=noise, generator=generator)
+    options = {name: recipe[name] for name in ("negative", "steps", "scale", "sampler")}
+    return states(pipe, [recipe["prompt"]] * recipe["count"], **options, generator=generator, **more)
 
 
 def grid(pictures: Tensor) -> "Image":

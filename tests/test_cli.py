@@ -447,8 +447,8 @@ def test_no_caption_of_the_shapes_world_is_warned_of():
 def test_a_bar_appears_only_after_a_while(picture, model, tmp_path, monkeypatch):
     slow = pngs.film
 
-    def slowly(pipe, recipe):
-        for state in slow(pipe, recipe):
+    def slowly(pipe, recipe, more):
+        for state in slow(pipe, recipe, more):
             time.sleep(0.8)
             yield state
 

@@ -19,7 +19,7 @@ FLOORS = {
     "clip": 2, "features": 2, "pipe": 2, "layouts": 2, "train": 2, "hub": 2, "control": 2, "lora": 2, "mmdit": 2,
     "configs": 2, "original": 2,
     "weights": 3, "tasks": 3, "runs": 3, "readers": 3, "hints": 3,
-    "hinted": 4, "edits": 4,
+    "hinted": 4, "edits": 4, "given": 4,
     "evaluate": 5, "recipes": 5, "pngs": 5,
     "league": 6,
     "cli": 7,

@@ -8,23 +8,17 @@ on stderr and exit code 2.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import torch
 import typer
-
-import minildm
 
 from .. import evaluate as evaluation
 from .. import league as contest
 from .. import pngs, recipes, weights
 from ..devices import best_device
 from ..files import UserError
-from ..pipe import LatentDiffusion
-from .plumbing import BAR, Model, OneLine, Prompt, Sampler, Scale, Seed, Steps, number, warn
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from .drawing import picture, recipe
+from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, loaded, number, warn
 
 app = typer.Typer(cls=OneLine, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -36,34 +30,7 @@ def start(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@app.command()
-def picture(
-    prompt: Prompt,
-    count: Annotated[int, number(int, 1, help="How many pictures, in one grid.")] = 8,
-    steps: Steps = 25,
-    scale: Scale = 3.0,
-    sampler: Sampler = "ddim",
-    seed: Seed = 0,
-    out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("picture.png"),
-    negative: Annotated[str | None, typer.Option(help="What the picture should not be.")] = None,
-    model: Model = "shapes",
-) -> None:
-    """Draw pictures of a prompt into a PNG file that carries its recipe."""
-    pngs.named(out)
-    recipe: pngs.Recipe = {
-        "prompt": prompt,
-        "negative": negative,
-        "seed": seed,
-        "steps": steps,
-        "scale": scale,
-        "sampler": sampler,
-        "count": count,
-        "model": model,
-        "hash": "",
-        "version": minildm.__version__,
-    }
-    image, recipe["hash"] = _drawn(recipe)
-    typer.echo(pngs.save(image, out, recipe))
+app.command()(picture)
 
 
 @app.command()
@@ -125,7 +92,7 @@ def evaluate(
     """Measure a model: shares with their 95% intervals, read from its pictures by the oracle."""
     from tqdm import tqdm
 
-    loaded = _loaded(model)
+    measured = loaded(model)
     with tqdm(desc=f"evaluate {model}", bar_format=BAR, delay=2, file=sys.stderr, leave=False) as bar:
 
         def each(done: int, total: int) -> None:
@@ -133,7 +100,7 @@ def evaluate(
             bar.update(done - bar.n)
 
         table = evaluation.evaluate(
-            loaded, n, steps=steps, scale=scale, sampler=sampler, seed=seed, batch=batch, sets=sets, each=each
+            measured, n, steps=steps, scale=scale, sampler=sampler, seed=seed, batch=batch, sets=sets, each=each
         )
     for name, row in table.items():
         typer.echo(f"{model}, {name}")
@@ -171,32 +138,7 @@ def league(
     typer.echo(f"{contest.rates(out)}\n\n{contest.table(contest.kept(out), budget)}")
 
 
-@app.command()
-def recipe(
-    path: Annotated[Path, typer.Argument(help="A PNG file, or a folder of them.")],
-    again: Annotated[bool, typer.Option("--again", help="Draw the same picture again.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to; by default beside it, as NAME-again.png.")] = None,
-    match: Annotated[str, typer.Option(help="Of a folder, only prompts that hold this.")] = "",
-    model: Annotated[str | None, typer.Option(help="Where the model lies now, if elsewhere.")] = None,
-) -> None:
-    """Read back the recipe of a picture, or of all pictures in a folder, newest first."""
-    if path.is_dir():
-        if again:
-            raise UserError("picture", str(path), "a PNG file; --again draws one at a time")
-        for file, recipe in pngs.history(path, match):
-            typer.echo(f"{file}: {pngs.command(recipe, file)}")
-        return
-    before, recipe = pngs.read(path)
-    if not again:
-        for name, value in recipe.items():
-            typer.echo(f"{name + ':':<10}{value if value is not None else ''}".rstrip())
-        typer.echo(f"{'command:':<10}{pngs.command(recipe, path)}")
-        return
-    out = pngs.named(out or path.with_name(f"{path.stem}-again.png"))
-    if recipe["version"] != minildm.__version__:
-        warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
-    image, _ = _drawn(recipe, model)
-    typer.echo(f"{pngs.save(image, out, recipe)}: at most {pngs.apart(before, image)}/255 from the first one")
+app.command()(recipe)
 
 
 @app.command()
@@ -205,39 +147,3 @@ def inspect(
 ) -> None:
     """Say what a file of weights holds, from its header alone."""
     typer.echo(weights.inspect(path))
-
-
-def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str]:
-    """The image that a recipe asks for, drawn by the model it names (or by `source`), and that model's hash.
-
-    Raises `UserError` if the hash in the recipe is another, and for all that is wrong with the recipe.
-    """
-    from tqdm import tqdm
-
-    pngs.check(recipe)
-    name = source or recipe["model"]
-    folder = weights.locate(name)
-    found = weights.fingerprint(folder)
-    if recipe["hash"] not in ("", found):
-        raise UserError(f"hash of model {name}", found, f"{recipe['hash']}, as in the recipe")
-    if left := weights.unused(folder):
-        warn(f"{', '.join(left)}: not used here; nothing checks what the model draws")
-    pipe = _loaded(folder)  # found, and its hashes compared, above
-    if not isinstance(pipe, LatentDiffusion) or pipe.text is None:
-        got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")
-        raise UserError(f"model {name}", got, "a model that draws what a prompt says")
-    for key in ("prompt", "negative"):
-        if strange := pngs.strange_words(pipe.text.tokenizer, recipe[key] or ""):
-            warn(f"{key}: words that no caption has: {strange}")
-    film = pngs.film(pipe, recipe)
-    for state in tqdm(film, "picture", recipe["steps"] + 1, bar_format=BAR, delay=2, leave=False, file=sys.stderr):
-        z = state
-    with torch.no_grad():
-        return pngs.grid(pipe.decode(z).cpu()), found
-
-
-def _loaded(name: str | Path) -> torch.nn.Module:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a small model is there at once
-    return weights.load(name, best_device())

@@ -3,11 +3,15 @@
 import math
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from typer.core import TyperGroup
 
+from .. import weights
+from ..devices import best_device
 from ..files import UserError
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
@@ -59,3 +63,11 @@ class OneLine(TyperGroup):
             sys.exit(code if isinstance(code, int) else 0)
         typer.echo("error: " + " ".join(message.split()), err=True)
         sys.exit(2)
+
+
+def loaded(name: str | Path) -> torch.nn.Module:
+    """The model of a name or folder, on this machine's best device."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a small model is there at once
+    return weights.load(name, best_device())

@@ -168,20 +168,23 @@ def edge_map(scenes, size=32):
     return out
 
 
-def box_map(boxes, size=32):
-    """Boxes (..., 4), left, top, right and bottom in 0..1 of the frame, filled: (..., size, size) float32 in 0..1.
+def box_map(boxes, size=32, width=None):
+    """Boxes (..., 4), left, top, right and bottom in 0..1 of the frame, filled: (..., size, width) float32 in 0..1.
 
-    A pixel that a box covers in part has that part as its value. Raises ValueError if size is not at least 8.
+    A pixel that a box covers in part has that part as its value. The frame is square where no width is given. Raises
+    ValueError if size or width is not at least 8.
     """
+    width = width or size
     _check(size)
-    edge = torch.arange(size)
+    _check(width)
 
-    def covered(first, last):  # the part of each pixel, along one axis, that the box covers: (..., size)
+    def covered(first, last, size):  # the part of each pixel, along one axis, that the box covers: (..., size)
+        edge = torch.arange(size)
         first, last = first[..., None] * size, last[..., None] * size
         return (torch.minimum(last, edge + 1) - torch.maximum(first, edge)).clamp(0, 1)
 
     left, top, right, bottom = boxes.unbind(-1)
-    return covered(top, bottom)[..., :, None] * covered(left, right)[..., None, :]
+    return covered(top, bottom, size)[..., :, None] * covered(left, right, width)[..., None, :]
 
 
 def layout_map(scenes, size=32):

@@ -5,7 +5,7 @@ and width: a picture has its own. Sizes that are no multiple of the autoencoder'
 cropped on the way out; `noise` and control maps have the padded size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -96,12 +96,20 @@ def vary(pipe: LatentDiffusion, image: pictures.Given, strength: float = 0.5, **
     return img2img(pipe, "", image, strength, scale=1, **how)
 
 
-def finish(pipe: LatentDiffusion, z: Tensor, image: pictures.Given, mask: pictures.Given | None = None) -> Tensor:
-    """The task's picture of a state z (b, c, h', w'): decoded, cropped to the size of `image`, (b, 3, h, w).
+def finish(
+    pipe: LatentDiffusion, film: Iterable[Tensor], image: pictures.Given, mask: pictures.Given | None = None
+) -> Tensor:
+    """The task's picture at the end of a film of `states`: decoded, cropped to the size of `image`, (b, 3, h, w).
 
-    With a mask the pixels of `image` are laid over it: all where it is 0, a share where it is between 0 and 1.
+    With a mask the pixels of `image` are laid over it: all where it is 0, a share where it is between 0 and 1. After a
+    film of a single state, where no step was left to do, it is `image` itself.
     """
-    image = pictures.read(image).to(z.device)
+    image = pictures.read(image)
+    for step, z in enumerate(film):  # noqa: B007
+        pass
+    image = image.to(z.device)
+    if step == 0:  # nothing was done, and the autoencoder shall do nothing either
+        return image.repeat(len(z) // len(image), 1, 1, 1)
     made = pipe.decode(z)[..., : image.shape[2], : image.shape[3]]
     if mask is None:
         return made
@@ -112,8 +120,4 @@ def finish(pipe: LatentDiffusion, z: Tensor, image: pictures.Given, mask: pictur
 def _edited(pipe, prompt, image, mask, strength, how):
     image = pictures.read(image)
     mask = mask if mask is None else pictures.read_mask(mask)
-    for step, z in enumerate(states(pipe, prompt, image=image, mask=mask, strength=strength, **how)):  # noqa: B007
-        pass
-    if step == 0:  # nothing was done, and the autoencoder shall do nothing either
-        return image.to(z.device).repeat(len(z) // len(image), 1, 1, 1)
-    return finish(pipe, z, image, mask)
+    return finish(pipe, states(pipe, prompt, image=image, mask=mask, strength=strength, **how), image, mask)

@@ -1,0 +1,134 @@
+"""`minildm picture` and `minildm recipe`: pictures into PNG files that say how to draw them again."""
+
+import sys
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+
+import minildm
+
+from .. import given, pngs, weights
+from ..files import UserError
+from ..pipe import LatentDiffusion
+from ..tasks import finish
+from .plumbing import BAR, Model, Prompt, Sampler, Scale, Seed, Steps, loaded, number, warn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def picture(
+    prompt: Prompt,
+    count: Annotated[int, number(int, 1, help="How many pictures, in one grid.")] = 8,
+    steps: Steps = 25,
+    scale: Scale = 3.0,
+    sampler: Sampler = "ddim",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("picture.png"),
+    negative: Annotated[str | None, typer.Option(help="What the picture should not be.")] = None,
+    model: Model = "shapes",
+    image: Annotated[str | None, typer.Option(help="A picture to change; alone, or where a mask is white.")] = None,
+    mask: Annotated[str | None, typer.Option(help="A picture as large: white is painted anew, black stays.")] = None,
+    strength: Annotated[
+        float | None, number(float, 0, help="With an image, 0 leaves it, 1 begins anew; 0.8, with a mask 1.")
+    ] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(help="NETWORK=FILE or NETWORK=FILE@WEIGHT, a map to draw along; repeatable.")
+    ] = None,
+    layout: Annotated[
+        list[str] | None, typer.Option(help="CAPTION=LEFT,TOP,RIGHT,BOTTOM in 0..1, what lies where; repeatable.")
+    ] = None,
+) -> None:
+    """Draw pictures of a prompt into a PNG file that carries its recipe.
+
+    With --image it changes a picture, with a mask only a part of it. --control draws along a map, --layout into boxes.
+    """
+    pngs.named(out)
+    recipe: pngs.Recipe = {
+        "prompt": prompt,
+        "negative": negative,
+        "seed": seed,
+        "steps": steps,
+        "scale": scale,
+        "sampler": sampler,
+        "count": count,
+        "model": model,
+        "hash": "",
+        "version": minildm.__version__,
+    }
+    wishes = {"image": image, "mask": mask, "strength": strength}
+    wishes |= {"control": list(map(given.control, control or [])), "layout": list(map(given.box, layout or []))}
+    recipe |= {name: value for name, value in wishes.items() if value not in (None, [])}
+    grid, recipe["hash"] = _drawn(recipe)
+    if seen := given.hashes(recipe):
+        recipe["given"] = seen
+    typer.echo(pngs.save(grid, out, recipe))
+
+
+def recipe(
+    path: Annotated[Path, typer.Argument(help="A PNG file, or a folder of them.")],
+    again: Annotated[bool, typer.Option("--again", help="Draw the same picture again.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to; by default beside it, as NAME-again.png.")] = None,
+    match: Annotated[str, typer.Option(help="Of a folder, only prompts that hold this.")] = "",
+    model: Annotated[str | None, typer.Option(help="Where the model lies now, if elsewhere.")] = None,
+) -> None:
+    """Read back the recipe of a picture, or of all pictures in a folder, newest first."""
+    if path.is_dir():
+        if again:
+            raise UserError("picture", str(path), "a PNG file; --again draws one at a time")
+        for file, recipe in pngs.history(path, match):
+            typer.echo(f"{file}: {pngs.command(recipe, file)}")
+        return
+    before, recipe = pngs.read(path)
+    if not again:
+        for name, value in recipe.items():
+            typer.echo(f"{name + ':':<10}{value if value is not None else ''}".rstrip())
+        typer.echo(f"{'command:':<10}{pngs.command(recipe, path)}")
+        return
+    out = pngs.named(out or path.with_name(f"{path.stem}-again.png"))
+    if recipe["version"] != minildm.__version__:
+        warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
+    image, _ = _drawn(recipe, model)
+    typer.echo(f"{pngs.save(image, out, recipe)}: at most {pngs.apart(before, image)}/255 from the first one")
+
+
+def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str]:
+    """The image that a recipe asks for, drawn by the model it names (or by `source`), and that model's hash.
+
+    Raises `UserError` if the hash in the recipe is another, and for all that is wrong with the recipe.
+    """
+    from tqdm import tqdm
+
+    pngs.check(recipe)
+    given.check(recipe)
+    for name, found in given.hashes(recipe).items():
+        if recipe.get("given", {}).get(name, found) != found:
+            raise UserError(f"hash of {name}", found, f"{recipe['given'][name]}, as in the recipe")
+    name = source or recipe["model"]
+    folder = weights.locate(name)
+    found = weights.fingerprint(folder)
+    if recipe["hash"] not in ("", found):
+        raise UserError(f"hash of model {name}", found, f"{recipe['hash']}, as in the recipe")
+    if left := weights.unused(folder):
+        warn(f"{', '.join(left)}: not used here; nothing checks what the model draws")
+    pipe = loaded(folder)  # found, and its hashes compared, above
+    if not isinstance(pipe, LatentDiffusion) or pipe.text is None:
+        got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")
+        raise UserError(f"model {name}", got, "a model that draws what a prompt says")
+    for key in ("prompt", "negative"):
+        if strange := pngs.strange_words(pipe.text.tokenizer, recipe[key] or ""):
+            warn(f"{key}: words that no caption has: {strange}")
+    more = given.keywords(recipe, pipe)
+    if "image" in more and (remark := given.remarks(more["image"], pipe)):
+        warn(remark)
+    film = pngs.film(pipe, recipe, more)
+    total = int(recipe["steps"] * more.get("strength", 1)) + 1
+    bar = tqdm(film, "picture", total, bar_format=BAR, delay=2, leave=False, file=sys.stderr)
+    with torch.no_grad():
+        if "image" in more:
+            return pngs.grid(finish(pipe, bar, more["image"], more["mask"]).cpu()), found
+        (z,) = deque(bar, maxlen=1)
+        return pngs.grid(pipe.decode(z).cpu()), found

@@ -1,0 +1,156 @@
+"""What a picture's recipe names beside its prompt, from words to tensors: a picture, a mask, control maps, boxes."""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import hints, pictures, weights
+from .control import PICTURES, ControlNet, Hint
+from .files import UserError, sha256
+from .pipe import LatentDiffusion
+
+FIELDS = {  # further ones of a recipe, each there only where it was asked for
+    "image": str,
+    "mask": str,
+    "strength": float | int,
+    "control": list,  # of [network, file of its map, weight]
+    "layout": list,  # of [caption, left, top, right, bottom]
+    "given": dict,  # hashes of all of these files and networks, by name
+}
+KEY = "minildm"  # the name of the text in a PNG file that holds a recipe, as JSON
+LAYOUT, CLIP = "layout", "clip"  # the shipped networks that put things into boxes
+
+
+def control(text: str) -> list:
+    """NETWORK=FILE or NETWORK=FILE@WEIGHT, as it is typed -> [network, file, weight]. Raises `UserError`."""
+    network, equals, file = text.partition("=")
+    rest, at, weight = file.rpartition("@")
+    number = _number(weight) if at else None
+    if number is not None:
+        file = rest
+    if not (network and equals and file):
+        raise UserError("control", text, "NETWORK=FILE, say edges=map.png, or with a weight: edges=map.png@0.5")
+    return [network, file, 1.0 if number is None else number]
+
+
+def box(text: str) -> list:
+    """CAPTION=LEFT,TOP,RIGHT,BOTTOM, as it is typed -> [caption, left, top, right, bottom]. Raises `UserError`."""
+    caption, _, sides = text.rpartition("=")
+    numbers = [_number(side) for side in sides.split(",")]
+    if not caption.strip() or len(numbers) != 4 or None in numbers:
+        wanted = "a caption and four numbers in 0..1 of the frame: 'a small red circle=0.1,0.1,0.4,0.4'"
+        raise UserError("layout", text, wanted)
+    return [caption.strip(), *numbers]
+
+
+def check(recipe: dict) -> None:
+    """Raises `UserError` for fields that contradict each other or hold what they cannot: a recipe may be anything."""
+    for name, kind in FIELDS.items():
+        if name in recipe and (not isinstance(recipe[name], kind) or isinstance(recipe[name], bool)):
+            raise UserError(name, recipe[name], f"{getattr(kind, '__name__', kind)}")
+    for name in ("mask", "strength"):
+        if name in recipe and "image" not in recipe:
+            raise UserError(name, recipe[name], "nothing without an image; it says what becomes of one")
+    shapes = {"control": (str, str, float | int), "layout": (str, *[float | int] * 4)}
+    for name, kinds in shapes.items():
+        for one in recipe.get(name, []):
+            fits = isinstance(one, list) and len(one) == len(kinds)
+            if not fits or not all(isinstance(x, kind) for x, kind in zip(one, kinds, strict=True)):
+                raise UserError(name, one, "as `minildm picture` writes it")
+
+
+def hashes(recipe: dict) -> dict[str, str]:
+    """A short hash of every file and network that a recipe names, by its name. Raises `UserError` for one not there."""
+    found = {}
+    for name in ("image", "mask"):
+        if name in recipe:
+            found[recipe[name]] = _hash(recipe[name])
+    for network, file, _ in recipe.get("control", []):
+        found |= {network: weights.fingerprint(weights.locate(network)), file: _hash(file)}
+    for network in (LAYOUT, CLIP) if recipe.get("layout") else ():
+        found[network] = weights.fingerprint(weights.locate(network))
+    return found
+
+
+def keywords(recipe: dict, pipe: LatentDiffusion) -> dict:
+    """The keyword arguments of `tasks.states` that a recipe's further fields stand for.
+
+    Raises `UserError` as `check` does, for files that are no pictures, and for what is no ControlNet.
+    """
+    check(recipe)
+    said: dict = {}
+    height = width = pipe.size
+    if "image" in recipe:
+        image = _as_drawn(recipe["image"], pictures.read(Path(recipe["image"])))
+        height, width = pictures.padded(image, pipe.factor).shape[2:]
+        said = {"image": image, "mask": None if "mask" not in recipe else pictures.read_mask(Path(recipe["mask"]))}
+        said["strength"] = recipe.get("strength", 0.8 if said["mask"] is None else 1.0)
+    told = []
+    for name, file, weight in recipe.get("control", []):
+        net = _network(name, pipe)
+        told.append(Hint(net, _map(net, file), weight))
+    if recipe.get("layout"):
+        boxes = [hints.Box(*one) for one in recipe["layout"]]
+        map_ = hints.layout(weights.load(CLIP), boxes, height, width)
+        told.append(Hint(_network(LAYOUT, pipe), map_.to(pipe.device)))
+    return said | {"control": told}
+
+
+def remarks(image: Tensor, pipe: LatentDiffusion) -> str:
+    """What is to be said of a picture much larger or smaller than those that the model has learned from; or nothing."""
+    height, width = image.shape[2:]
+    if max(height, width) < 2 * pipe.size and min(height, width) > pipe.size / 2:
+        return ""
+    return f"the picture has {width} x {height} pixels, and the model has learned from {pipe.size} x {pipe.size}"
+
+
+def _as_drawn(file: str, image: Tensor) -> Tensor:
+    """A picture that `minildm picture` saved has its pixels several times: once is enough. Any other stays as it is.
+
+    Raises `UserError` for a grid of several.
+    """
+    from PIL import Image
+
+    with Image.open(file) as opened:
+        text = getattr(opened, "text", {}).get(KEY)
+    if text is None:
+        return image
+    if (count := json.loads(text).get("count", 1)) != 1:
+        raise UserError(f"picture {file}", f"a grid of {count} pictures", "one, drawn with --count 1")
+    for zoom in range(min(image.shape[2:]), 1, -1):
+        small = image[..., ::zoom, ::zoom]
+        if torch.equal(small.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), image):
+            return small
+    return image
+
+
+def _network(name: str, pipe: LatentDiffusion) -> ControlNet:
+    net = weights.load(name, pipe.device, pipe.dtype)
+    if not isinstance(net, ControlNet):
+        raise UserError(f"control network {name}", f"a {type(net).__name__}", "a ControlNet")
+    return net
+
+
+def _map(net: ControlNet, file: str) -> Tensor:
+    channels = net.config.conditioning_channels
+    if channels not in PICTURES:
+        raise UserError("control network", f"one that reads {channels} channels", "one of pictures; see --layout")
+    read = pictures.read_mask(Path(file)) if channels == 1 else (pictures.read(Path(file)) + 1) / 2
+    return read.to(net.conv_in.weight.device, torch.float32)
+
+
+def _hash(file: str) -> str:
+    if not Path(file).is_file():
+        raise UserError("picture", file, "a file that is there")
+    return sha256(Path(file))[:12]
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
