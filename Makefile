@@ -58,6 +58,9 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) latent --out runs/latent-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
+	$(TRAIN) upscaler --out runs/upscaler $(PARTS) --resume
+	$(TRAIN) edges --out runs/edges --model runs/shapes --resume
+	$(TRAIN) layout --out runs/layout --model runs/shapes --clip runs/relations --resume
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
 	$(TRAIN) classifier --out runs/classifier --resume
 	$(TRAIN) digits-classifier --out runs/digits-classifier --resume

@@ -358,6 +358,7 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
         (["vae", "--steps", "3", "--seconds", "3"], "steps, seconds: got (3, 3.0); expected one of the two"),
         (["vae", "--objects", "1"], "objects: got 1; expected no such option, for the recipe vae"),
         (["vae", "--vae", "shapes/vae"], "vae: got 'shapes/vae'; expected no such option, for the recipe vae"),
+        (["latent", "--model", "shapes"], "model: got 'shapes'; expected no such option, for the recipe latent"),
         (["decoder", "--small"], "small: got True; expected no such option, for the recipe decoder"),
         (["latent", "--objects", "3"], "objects: got 3; expected 1, 2"),
         (["latent", "--start", "latent-300"], "start: got 'latent-300'; expected a model with this network"),
@@ -373,7 +374,7 @@ def test_a_wrong_wish_for_a_training_is_one_line(words, told, tmp_path):
 def test_the_help_of_train_shows_every_recipe_and_option():
     told = works("train", "--help").stdout
     for name in (*recipes.RECIPES, "--out", "--resume", "--steps", "--seconds", "--seed", "--objects", "--no-captions",
-                 "--small", "--vae", "--clip", "--start", "--snapshots"):  # fmt: skip
+                 "--small", "--vae", "--clip", "--start", "--model", "--snapshots"):  # fmt: skip
         assert name in told, name
 
 

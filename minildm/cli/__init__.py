@@ -20,6 +20,12 @@ from ..files import UserError
 from .drawing import picture, recipe
 from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, loaded, number, warn
 
+DRAWING = {"objects", "captions", "small", "vae", "clip", "start"}
+TAKEN = {  # which options of `train` a recipe has; the others have none
+    "latent": DRAWING, "pixel": DRAWING, "decoder": {"vae"}, "relations": {"clip"}, "upscaler": {"vae", "clip"},
+    "edges": {"model"}, "layout": {"model", "clip"},
+}  # fmt: skip
+
 app = typer.Typer(cls=OneLine, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -45,17 +51,23 @@ def train(
     objects: Annotated[int | None, number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
     captions: Annotated[bool, typer.Option(help="pixel: with prompts or without.")] = True,
     small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
-    vae: Annotated[str | None, typer.Option(help="latent, decoder: the autoencoder, a folder or a name.")] = None,
-    clip: Annotated[str | None, typer.Option(help="latent, pixel, relations: the mini-CLIP, likewise.")] = None,
+    vae: Annotated[
+        str | None, typer.Option(help="latent, decoder, upscaler: the autoencoder, a folder or a name.")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="latent, pixel, relations, upscaler, layout: the mini-CLIP, likewise.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="latent, pixel: a trained model to go on from, likewise.")] = None,
+    model: Annotated[str | None, typer.Option(help="edges, layout: the model to steer, likewise.")] = None,
 ) -> None:
     """Train a model by a recipe into a folder that `picture` and `evaluate` take."""
     from tqdm import tqdm
 
-    given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip, "start": start}
+    given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip, "start": start,
+             "model": model}  # fmt: skip
     usual = {"captions": True, "small": False}
     options = {name: value for name, value in given.items() if value is not usual.get(name)}
-    taken = {"latent": set(given), "pixel": set(given), "decoder": {"vae"}, "relations": {"clip"}}.get(recipe, set())
+    taken = TAKEN.get(recipe, set())
     if recipe in recipes.RECIPES and (refused := options.keys() - taken):
         name = min(refused)
         raise UserError(name, options[name], f"no such option, for the recipe {recipe}")
