@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import clip, denoise, exact, layers, levels, sample, train, unet, vae
+from .. import clip, denoise, exact, layers, levels, sample, tasks, train, unet, vae, weights
 from ..levels import Level
 
 Maker = Callable[[torch.Generator], list[tuple]]
@@ -193,6 +193,16 @@ def unets(g: torch.Generator) -> list[tuple]:
     return found
 
 
+def given_pictures(g: torch.Generator) -> list[tuple]:
+    """For `img2img`: the shipped model, pictures of two sizes, and strengths from none to all, also between steps."""
+    pipe, found = weights.load("shapes"), []
+    for b, width, strength in ((1, 32, 0.5), (1, 48, 0.3), (2, 32, 1.0), (2, 32, 0.0)):
+        image = torch.rand(b, 3, 32, width, generator=g) * 2 - 1
+        noise = torch.randn(b, *pipe.latent_shape(32, width), generator=g)
+        found.append((pipe, "a red ring", image, strength, {"steps": 5, "scale": 3.0, "noise": noise}))
+    return found
+
+
 MAKERS: dict[Callable, Maker] = {
     clip.contrastive_loss: towers,
     levels.linear: lengths_and_betas,
@@ -219,6 +229,7 @@ MAKERS: dict[Callable, Maker] = {
     sample.heun: walks,
     sample.dpmpp_2m: walks,
     sample.pndm: walks,
+    tasks.img2img: given_pictures,
     train.learning_rate: fractions,
     train.vae_loss: small_vaes,
     vae.kl_divergence: moments,
