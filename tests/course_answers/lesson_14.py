@@ -237,7 +237,8 @@ def inpaint_by_answers(encode, decode, denoise, picture, mask, hole, noise, rows
         return hole * denoise(x, level) + (1 - hole) * z
 
     result = picture.clone()
-    made = decode(ddim(knowing, rows[0].alpha * z + rows[0].sigma * noise, rows))
+    x = torch.where(hole > 0, noise, rows[0].alpha * z + rows[0].sigma * noise)
+    made = decode(ddim(knowing, x, rows))
     painted = (mask > 0).expand_as(result)
     result[painted] = made[painted]
     return result
@@ -313,6 +314,14 @@ def inpaint_masks_the_answer():
 def inpaint_new_dice():
     """The forward process draws noise, so the line that makes the known part noisy draws some."""
     return inpaint_with(lambda z, noise, level, below, i, x: level.alpha * z + level.sigma * torch.randn_like(z))
+
+
+def inpaint_remembers(encode, decode, denoise, picture, mask, hole, noise, rows):
+    """img2img's start is copied: the noisiest row of the picture, hole and all."""
+    z = encode(picture)
+    x = rows[0].alpha * z + rows[0].sigma * noise
+    made = decode(ddim(lambda x, level: torch.where(hole > 0, denoise(x, level), z), x, rows))
+    return torch.where(mask > 0, made, picture)
 
 
 def inpaint_returns_latents():
@@ -609,7 +618,8 @@ WRONG = {
         (grid_cut, "hangs over the edge"), (grid_bool, "Numbers are wanted"),
     ],
     "14.inpaint": [
-        (inpaint_no_paste, "came back through the autoencoder"), (inpaint_pastes_by_cells, "laid the known pixels back by"),
+        (inpaint_no_paste, "came back through the autoencoder"),
+        (inpaint_pastes_by_cells, "laid the known pixels back by"), (inpaint_remembers, "still in the start"),
         (inpaint_turned, "turned round"), (inpaint_pixels_only, "a picture of its own"),
         (inpaint_shows_clean, "is shown CLEAN"), (inpaint_imposes_once, "imposed once"),
         (inpaint_next_level, "noise of the next level"), (inpaint_leaves_the_answer, "In the denoiser's answer"),
@@ -617,12 +627,14 @@ WRONG = {
         (inpaint_returns_latents, "These are latents"),
     ],
     "14.zero": [
-        (zero_random, "as PyTorch draws them"), (zero_bias_left, "the bias is not"), (zero_shared, "The copy IS the block"),
-        (zero_fresh, "a new network of the same shape"), (zero_copy_too, "The copy is zero as well"),
+        (zero_random, "as PyTorch draws them"), (zero_bias_left, "the bias is not"),
+        (zero_shared, "The copy IS the block"), (zero_fresh, "a new network of the same shape"),
+        (zero_copy_too, "The copy is zero as well"),
         (zero_unlocked, "Lock them"), (zero_locked_copy, "the lock came along"), (zero_stays_zero, "BEGIN at zero"),
         (zero_product, "multiplied by a zero"), (zero_alone, "the copy's part alone"), (zero_no_hint, "never gets in"),
-        (zero_hint_alone, "sees the hint alone"), (zero_hint_after, "after the copy"), (zero_hint_to_both, "The locked block"),
-        (zero_detached, "a no_grad on the way"), (zero_without_out, "without passing through"),
+        (zero_hint_alone, "sees the hint alone"), (zero_hint_after, "after the copy"),
+        (zero_hint_to_both, "The locked block"), (zero_detached, "a no_grad on the way"),
+        (zero_without_out, "without passing through"),
     ],
     "14.boxes": [
         (boxes_unclamped, "two negative sides"), (boxes_of_the_wanted, "By the wanted box alone"),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...levels import Level
-from . import Exercise, Wrong, expect, hint_for, near, seeded, told
+from . import Exercise, Wrong, expect, hint_for, near, seeded
 
 # A toy autoencoder, in which each pixel looks at its neighbours, and a toy denoiser. The round trip is not exact.
 
@@ -86,7 +86,10 @@ PURE = (
 UNDECODED = "These are latents. What is wanted is a picture: `decode` what the walk ends in."
 ROUNDED = "Round down: int(n * strength) steps. So a strength too small for a single step leaves the picture alone."
 COUNTED_ROWS = "n is the number of STEPS, one less than there are rows: `n = len(rows) - 1`."
-WALK = "k = int(n * strength); left = rows[n - k:]; x = alpha * z + sigma * noise at left[0]; DDIM through left; decode."
+WALK = (
+    "k = int(n * strength); left = rows[n - k:]; x = alpha * z + sigma * noise at left[0]; DDIM through left; "
+    "decode."
+)
 
 
 def begins_where_the_noise_is(fn: Callable) -> None:
@@ -108,7 +111,8 @@ def begins_where_the_noise_is(fn: Callable) -> None:
         longer = rows[max(n - int((n + 1) * strength), 0) :]
         turned = rows[k:]
         slips = [
-            (started(noise) if strength == 1 else None, PURE), (started(turned[0].alpha * z + turned[0].sigma * noise, turned), BACKWARDS),
+            (started(noise) if strength == 1 else None, PURE),
+            (started(turned[0].alpha * z + turned[0].sigma * noise, turned), BACKWARDS),
             (picture if strength == 1 else None, BACKWARDS), (decode(z), ROUND_TRIP),
             (started(rows[0].alpha * z + rows[0].sigma * noise, rows[: k + 1]), WRONG_END),
             (started(left[0].alpha * z + left[0].sigma * noise, left[:-1]) if k > 1 else None, NOT_CLEAN),
@@ -128,7 +132,7 @@ def begins_where_the_noise_is(fn: Callable) -> None:
         if k == 0 and not torch.equal(got, picture):
             raise Wrong(f"{call} changes the picture in its last digits; not a bit of it should change", ROUND_TRIP)
         if [level for _, level in asked.seen] != left[:-1]:
-            raise Wrong(f"{call} asks the denoiser {len(asked.seen)} times; {k} are wanted, once at each row left", WALK)
+            raise Wrong(f"{call} asks the denoiser {len(asked.seen)} times; {k} are wanted, one at each row left", WALK)
 
 
 # 14.inpaint
@@ -153,17 +157,19 @@ CLEAN = (
 ONLY_ONCE = "The known part is imposed once, at the start. The walk carries it away: impose it before EVERY call."
 LATE_LEVEL = "The known part has the noise of the next level. Before the call it has to have that of the level asked."
 ANSWER = (
-    "In the denoiser's answer the known part has to be z itself: that is what we know. Else the walk ends with its guess "
-    "there, and the decoder mixes that into the hole's rim."
+    "In the denoiser's answer the known part has to be z itself: that is what we know. Else the walk ends with its "
+    "guess there, and the decoder mixes that into the hole's rim."
 )
 MASKED_ANSWER = "Around the hole the answer is 0. Zeros are not the picture: there the answer is z."
 DICE = "The noise around the hole is `noise`, the same at every call. New dice each time make the known part jump."
+REMEMBERS = "What was in the hole is still in the start, if only a little. The hole begins in pure noise: x = noise."
 ORDER = "z = encode(picture); x = noise; at each row: impose, ask, z into the answer's known part, step; decode; paste."
 
 
-def fills(z, hole, noise, rows, *, see=True, clean=False, once=False, late=False, answer="z") -> Tensor:
+def fills(z, hole, noise, rows, *, see=True, clean=False, once=False, late=False, answer="z",
+          old=False) -> Tensor:  # fmt: skip
     """Latents at the end, and what some mistakes make of them."""
-    x = noise
+    x = rows[0].alpha * z + rows[0].sigma * noise if old else noise
     for i, (level, below) in enumerate(pairwise(rows)):
         at = below if late else level
         known = z if clean else at.alpha * z + at.sigma * noise
@@ -205,9 +211,11 @@ def keeps_what_is_known(fn: Callable) -> None:
     def ended(**how: object) -> Tensor:
         return torch.where(mask > 0, decode(fills(z, hole, noise, rows, **how)), picture)
 
-    slips = [(ended(see=False, answer="guess"), UNSEEN), (ended(clean=True), CLEAN), (ended(once=True, answer="guess"), ONLY_ONCE),
-             (ended(late=True), LATE_LEVEL), (ended(answer="guess"), ANSWER), (ended(answer="0"), MASKED_ANSWER),
-             (ended(see=False), UNSEEN)]  # fmt: skip
+    slips = [
+        (ended(see=False, answer="guess"), UNSEEN), (ended(clean=True), CLEAN),
+        (ended(once=True, answer="guess"), ONLY_ONCE), (ended(late=True), LATE_LEVEL),
+        (ended(answer="guess"), ANSWER), (ended(answer="0"), MASKED_ANSWER), (ended(old=True), REMEMBERS),
+    ]  # fmt: skip
     slips = [(slip, hint) for slip, hint in slips if not near(slip, want)]
     hint = hint_for(got, slips, ORDER)
     if hint == ORDER and not near(got, fn(encode, decode, guess, picture, mask, hole, noise, rows)):
@@ -216,16 +224,16 @@ def keeps_what_is_known(fn: Callable) -> None:
     for x, level in asked.seen:
         should = level.alpha * z + level.sigma * noise
         if not near(torch.where(hole > 0, 0, x), torch.where(hole > 0, 0, should)):
-            raise Wrong(f"{call} shows the denoiser other numbers around the hole than alpha * z + sigma * noise", CLEAN)
+            raise Wrong(f"{call} shows the denoiser other numbers around the hole than alpha z + sigma noise", CLEAN)
     if len(asked.seen) != 4:
-        raise Wrong(f"{call} asks the denoiser {told(len(asked.seen))} times; once at each of the 4 steps is wanted", ORDER)
+        raise Wrong(f"{call} asks the denoiser {len(asked.seen)} times; 4 are wanted, one at each step", ORDER)
 
 
 EXERCISES = (
     Exercise("14.img2img", (
         "How many steps are left? int(n * strength), of n = len(rows) - 1. If none is left, the answer is the picture.",
-        "The walk begins at the first row left, so x has the noise of that row: left[0].alpha * z + left[0].sigma * noise.",
-        "`left = rows[n - k:]`; then the loop of lesson 12 through pairwise(left), without guidance; decode at the end.",
+        "The walk begins at the first row left, so x has its noise: left[0].alpha * z + left[0].sigma * noise.",
+        "`left = rows[n - k:]`; then the loop of lesson 12 through pairwise(left), unguided; decode at the end.",
     ), (begins_where_the_noise_is,)),
     Exercise("14.inpaint", (
         "DDIM from `noise`, with two lines more: one before the denoiser is asked, one after.",

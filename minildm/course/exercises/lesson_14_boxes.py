@@ -14,8 +14,12 @@ NEGATIVE = (
     "Two boxes that lie apart in both directions have two negative sides, and their product is positive. Clamp the "
     "sides of the intersection at 0 before you multiply."
 )
-OVER_WANTED = "Divide by the area of the UNION. By the wanted box alone an object that fills the picture would be perfect."
-OVER_DRAWN = "Divide by the area of the UNION. By the drawn box alone a dot somewhere in the wanted box would be perfect."
+OVER_WANTED = (
+    "Divide by the area of the UNION. By the wanted box alone an object that fills the picture would be perfect."
+)
+OVER_DRAWN = (
+    "Divide by the area of the UNION. By the drawn box alone a dot somewhere in the wanted box would be perfect."
+)
 SUM = "The union counts what both have ONCE: area + area - intersection."
 DICE = "2 * intersection / (area + area) is the Dice score, a sister of the IoU and never smaller. Asked is the IoU."
 PIXELS = "There is no 1 to be added to a side: boxes are shares of the frame, not whole pixels."
@@ -47,8 +51,8 @@ def judges_as_the_oracle_does(fn: Callable) -> None:
             [(0, 0.25, 0.3, 1), (1, 0.75, 0.7, 0)], [(3, 0.7, 0.3, 1), (4, 0.25, 0.75, 1)]]  # fmt: skip
     drawn = render(placed(rows))
     drawn = torch.cat([drawn, torch.randn(1, 3, 32, 32, generator=seeded(0)).clamp(-1, 1)])
-    asked = torch.tensor([[0.09, 0.14, 0.51, 0.56], [0.4, 0.45, 0.75, 0.8], [0.0, 0.5, 0.5, 1.0], [0.6, 0.65, 0.9, 0.95],
-                          [0.6, 0.55, 0.9, 0.85], [0.1, 0.6, 0.4, 0.9], [0.0, 0.0, 0.6, 0.6]])  # fmt: skip
+    asked = torch.tensor([[0.09, 0.14, 0.51, 0.56], [0.4, 0.45, 0.75, 0.8], [0.0, 0.5, 0.5, 1.0],
+                          [0.6, 0.65, 0.9, 0.95], [0.6, 0.55, 0.9, 0.85], [0.1, 0.6, 0.4, 0.9], [0.0, 0.0, 0.6, 0.6]])  # fmt: skip
     reading = oracle.read(drawn)
     boxes = reading.scenes.boxes.clone()
     got = fn(drawn, asked)
@@ -71,19 +75,21 @@ def judges_as_the_oracle_does(fn: Callable) -> None:
 
     turned = torch.stack([boxes[..., 0], 1 - boxes[..., 3], boxes[..., 2], 1 - boxes[..., 1]], -1)
     slips = [
-        (scored(iou, clamp=False), NEGATIVE), (scored(iou, there=False), INVISIBLE), (scored(iou, lambda v: v[:, 0]), FIRST),
-        (scored(iou, lambda v: v[:, 1]), FIRST), (scored(iou, lambda v: v.sum(1)), TOGETHER),
+        (scored(iou, clamp=False), NEGATIVE), (scored(iou, there=False), INVISIBLE),
+        (scored(iou, lambda v: v[:, 0]), FIRST), (scored(iou, lambda v: v[:, 1]), FIRST),
+        (scored(iou, lambda v: v.sum(1)), TOGETHER),
         (scored(iou, lambda v: v.mean(1)), TOGETHER), (scored(lambda both, a, b, hull: both / b), OVER_WANTED),
         (scored(lambda both, a, b, hull: both / a), OVER_DRAWN), (scored(lambda both, a, b, hull: both / (a + b)), SUM),
-        (scored(lambda both, a, b, hull: 2 * both / (a + b)), DICE), (scored(lambda both, a, b, hull: both / hull), HULL),
-        (scored(iou, more=1.0), PIXELS), (scored(iou, boxes=turned), FLIPPED),
+        (scored(lambda both, a, b, hull: 2 * both / (a + b)), DICE),
+        (scored(lambda both, a, b, hull: both / hull), HULL), (scored(iou, more=1.0), PIXELS),
+        (scored(iou, boxes=turned), FLIPPED),
     ]  # fmt: skip
     expect(got, scored(iou), call, hint_for(got, slips, IOU))
 
 
 EXERCISES = (
     Exercise("14.boxes", (
-        "`reading = oracle.read(pictures)`; reading.scenes.boxes is (n, 2, 4), and boxes[:, None] is (n, 1, 4) beside it.",
+        "`reading = oracle.read(pictures)`; reading.scenes.boxes is (n, 2, 4), and boxes[:, None] (n, 1, 4) fits it.",
         "Sides of the intersection: minimum of the rights minus maximum of the lefts, `.clamp(min=0)`; likewise in y.",
         "iou = both / (a + b - both), (n, 2); 0 where not reading.readable; then `.amax(1)`.",
     ), (judges_as_the_oracle_does,)),

@@ -16,7 +16,10 @@ CORNER = (
     "so until 2026: stable-diffusion.cpp #1357). ANY painted pixel opens its cell."
 )
 MIDDLE = "One pixel in the middle speaks for its whole cell. ANY painted pixel opens its cell."
-MAJORITY = "By majority a stroke that covers a quarter of a cell is lost, and what was to go shines through. Any pixel counts."
+MAJORITY = (
+    "By majority a stroke that covers a quarter of a cell is lost, and what was to go shines through. Any pixel "
+    "counts."
+)
 SOFT = "A cell is opened or not: 1 or 0. A share of 0.3 would mix what stays with what is new, at every step."
 GREYS = "The largest grey is no 0 or 1 yet. Every pixel above 0 counts as painted: `mask > 0` first."
 HALF = "Pixels of 0.5 and less count too: the soft rim of a stroke shows in the picture, so it has to be drawn."
@@ -24,8 +27,8 @@ WHOLE = "Only cells that are painted all over are opened. Those at the rim would
 TURNED = "1 and 0 are exchanged: 1 is to be painted anew."
 STRIDE = "The window moves pixel by pixel. It should move by whole cells, `factor` pixels: one number for each cell."
 CUT = (
-    "The last rows and columns are lost where the size is no multiple of the factor. A cell that hangs over the edge is "
-    "judged by what it has: `ceil_mode=True`, or pad first."
+    "The last rows and columns are lost where the size is no multiple of the factor. A cell that hangs over the edge "
+    "is judged by what it has: `ceil_mode=True`, or pad first."
 )
 BOOL = "Numbers are wanted, 0.0 and 1.0: the hole is multiplied with, and shown to networks. `.float()`"
 ANY = "One number for each cell: is ANY of its factor x factor pixels above 0?"
@@ -62,14 +65,16 @@ def opens_every_cell_that_is_touched(fn: Callable) -> None:
         mean = F.avg_pool2d(mask, f, ceil_mode=True)
         touched = (mask > 0).float()
         slips = [
-            (mask[..., ::f, ::f], CORNER), (touched[..., ::f, ::f], CORNER), (touched[..., f // 2 :: f, f // 2 :: f], MIDDLE),
-            (mask[..., f // 2 :: f, f // 2 :: f], MIDDLE),
+            (mask[..., ::f, ::f], CORNER), (touched[..., ::f, ::f], CORNER),
+            (touched[..., f // 2 :: f, f // 2 :: f], MIDDLE), (mask[..., f // 2 :: f, f // 2 :: f], MIDDLE),
             ((mean > 0.5).float(), MAJORITY), ((mean >= 0.5).float(), MAJORITY), (mean.round(), MAJORITY), (mean, SOFT),
-            (F.avg_pool2d(touched, f, ceil_mode=True), SOFT), (F.interpolate(mask, want.shape[2:], mode="bilinear"), SOFT),
+            (F.avg_pool2d(touched, f, ceil_mode=True), SOFT),
+            (F.interpolate(mask, want.shape[2:], mode="bilinear"), SOFT),
             (F.interpolate(mask, want.shape[2:], mode="area"), SOFT),
             (F.max_pool2d(mask, f, ceil_mode=True), GREYS), (any_pixel((mask > 0.5).float(), f), HALF),
             (any_pixel((mask >= 0.5).float(), f), HALF), (1 - any_pixel(1 - touched, f), WHOLE),
-            (-F.max_pool2d(-touched, f, ceil_mode=True), WHOLE), (1 - want, TURNED), (any_pixel(1 - touched, f), TURNED),
+            (-F.max_pool2d(-touched, f, ceil_mode=True), WHOLE), (1 - want, TURNED),
+            (any_pixel(1 - touched, f), TURNED),
         ]  # fmt: skip
         slips = [(slip, hint) for slip, hint in slips if not near(slip, want)]
         expect(got, want, call, hint_for(got, slips, ANY))
@@ -83,7 +88,9 @@ RANDOM = (
     "AND bias to zero: nn.init.zeros_ for both."
 )
 BIAS = "The weights are zero, the bias is not: PyTorch draws that too. nn.init.zeros_ for both."
-SHARED = "The copy IS the block: training the one trains the other, and the model you began with is gone. copy.deepcopy."
+SHARED = (
+    "The copy IS the block: training the one trains the other, and the model you began with is gone. copy.deepcopy."
+)
 FRESH = "This is a new network of the same shape. The copy begins with the block's weights: it knows pictures already."
 EMPTY = (
     "The copy is zero as well. Then what `out` is given is zero, so is the gradient of its weights, and nothing ever "
@@ -92,12 +99,17 @@ EMPTY = (
 UNLOCKED = "The block's own weights would be trained too. Lock them: block.requires_grad_(False), after you copied it."
 FROZEN = "The copy cannot learn: it was copied after the lock, and the lock came along. Copy first, or unlock the copy."
 FROZEN_ZERO = "The zero convolutions cannot learn: they are to BEGIN at zero, not to stay there."
-DETACHED = "No gradient gets back to `out`: is there a detach or a no_grad on the way? Zero is where they begin, not stay."
+DETACHED = (
+    "No gradient gets back to `out`: is there a detach or a no_grad on the way? Zero is where they begin, not stay."
+)
 PRODUCT = "The block's answer is multiplied by a zero. What the copy found is ADDED to it."
 ALONE = "What comes out is the copy's part alone. It is added to what the locked block says, block(x)."
 NO_HINT = "The hint never gets in: into(hint) is added to x, and the copy sees the sum."
 HINT_ALONE = "The copy sees the hint alone. It is a copy of a block that reads x: give it x + into(hint)."
-AFTER = "The hint comes in after the copy. Then the copy never sees it, and cannot learn to read it: copy(x + into(hint))."
+AFTER = (
+    "The hint comes in after the copy. Then the copy never sees it, and cannot learn to read it: copy(x + "
+    "into(hint))."
+)
 TO_BLOCK = "The locked block is given the hint. It stays as it was, with what it is given: block(x)."
 NO_OUT = "What the copy says reaches the sum without passing through `out`; at the start that is not nothing."
 FORMULA = "forward(x, hint) is block(x) + out(copy(x + into(hint)))."
@@ -183,7 +195,7 @@ EXERCISES = (
         "`F.max_pool2d((mask > 0).float(), factor, ceil_mode=True)`: the step is as wide as the window.",
     ), (opens_every_cell_that_is_touched,)),
     Exercise("14.zero", (
-        "Copy the block (copy.deepcopy), lock the block (requires_grad_(False)), make two nn.Conv2d(channels, channels, 1).",
+        "Copy the block (copy.deepcopy), lock it (requires_grad_(False)), make two nn.Conv2d(channels, channels, 1).",
         "nn.init.zeros_ on weight and bias of both convolutions. Copy before you lock, or unlock the copy.",
         "`def forward(x, hint): return block(x) + out(twin(x + into(hint)))`, and return forward, twin, [into, out].",
     ), (begins_as_nothing_and_learns,)),
