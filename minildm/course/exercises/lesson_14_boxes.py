@@ -52,7 +52,8 @@ def judges_as_the_oracle_does(fn: Callable) -> None:
     drawn = render(placed(rows))
     drawn = torch.cat([drawn, torch.randn(1, 3, 32, 32, generator=seeded(0)).clamp(-1, 1)])
     asked = torch.tensor([[0.09, 0.14, 0.51, 0.56], [0.4, 0.45, 0.75, 0.8], [0.0, 0.5, 0.5, 1.0],
-                          [0.6, 0.65, 0.9, 0.95], [0.6, 0.55, 0.9, 0.85], [0.1, 0.6, 0.4, 0.9], [0.0, 0.0, 0.6, 0.6]])  # fmt: skip
+                          [0.6, 0.65, 0.9, 0.95], [0.6, 0.55, 0.9, 0.85], [0.1, 0.6, 0.4, 0.9],
+                          [0.0, 0.0, 0.6, 0.6]])  # fmt: skip
     reading = oracle.read(drawn)
     boxes = reading.scenes.boxes.clone()
     got = fn(drawn, asked)
