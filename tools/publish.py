@@ -3,7 +3,7 @@
     python tools/publish.py [--n 1000] RUN[=NAME] ...   for each folder runs/RUN; the others keep their entries
 
 `make checkpoints` calls it after training. A model goes by the name of its run, or by NAME. One that shares its
-autoencoder and text tower with the published "shapes" is stored without them.
+autoencoder and text tower with the published "shapes" is stored without them, a mini-CLIP without its tower.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from minildm import evaluate, weights
+from minildm.clip import MiniCLIP
 from minildm.files import atomic_write, sha256
 from minildm.pipe import LatentDiffusion
 
@@ -67,6 +68,11 @@ def publish(model: nn.Module, source: Path, name: str, run: dict, seconds: float
             shutil.rmtree(folder / part, ignore_errors=True)
         index = folder / "model_index.json"
         atomic_write(index, json.dumps(json.loads(index.read_text()) | {"parts_of": "../shapes"}, indent=2).encode())
+    tower, shapes = (weights.SHIPPED / one / "text_encoder" for one in (name, "shapes"))
+    if isinstance(model, MiniCLIP) and all(sha256(tower / f.name) == sha256(f) for f in shapes.iterdir()):
+        shutil.rmtree(tower)
+        config = folder / "config.json"
+        atomic_write(config, json.dumps(json.loads(config.read_text()) | {"text_of": "../shapes"}, indent=2).encode())
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     return {
