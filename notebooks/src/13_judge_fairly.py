@@ -545,7 +545,7 @@ import ipywidgets
 pictures = ipywidgets.SelectionSlider(options=COUNTS, value=160, description="n")
 box = widgets.explorer(view, contestant=NAMES, n=pictures, metric=[*FIGURES["real"]])
 widgets.show(
-    box, "Pictures of the contestant, and all contestants on one scale at this n. The bar is the 95% interval."
+    box, "The contestant's first pictures, and all contestants on one scale at this n. The bar is the 95% interval."
 )
 
 # %% [markdown]
@@ -588,8 +588,9 @@ def tally(answers):
         best = sorted(won, key=lambda name: TASTES[by][name].mean(), reverse=True)
         lines.append(f"{by}: chose as you did in {same} of {len(answers)}, undecided in {says.count(0)}; "
                      f"its order: {', '.join(best)}")  # fmt: skip
-    drawers = "; ".join(f"{i} {left} / {right}" for i, (left, right) in enumerate(PAIRS[: len(answers)], 1))
-    return "\n".join([f"Framed: your choices. Drawn by, row by row, left / right: {drawers}", *lines])
+    drew = [f"{left} / {right}" for left, right in PAIRS[: len(answers)]]
+    drawers = ["; ".join(drew[i : i + 4]) for i in range(0, len(drew), 4)]  # four pairs in a row of the picture
+    return "\n".join(["In orange frames: your choices. Who drew what, left / right, row by row:", *drawers, *lines])
 
 
 def board(places):
