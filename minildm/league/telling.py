@@ -130,7 +130,7 @@ def figure(runs: Sequence[dict]) -> "Figure":
         _by_calls(panels[2, 0], runs)
         _costs(panels[2, 1], runs)
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=3)
+        fig.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=3.5)  # or no dashes are seen
     return fig
 
 
