@@ -24,7 +24,7 @@ SEED = 800_000  # far from every seed that a training run, or another measure, d
 MARGIN = 2  # pixels of 32 by which a hole reaches beyond the box around what is to go
 STAYS = 2 / 32  # by how much of the frame an object may move and still be where it was
 KEPT = 20  # columns of 32 that outpainting is given
-STRENGTH = 0.7  # of img2img where only the colour should change, in all cases
+STRENGTH = 0.5  # of img2img where only the colour should change, in all cases
 NOTHING = ""  # the prompt of a model that is not told
 
 

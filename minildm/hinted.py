@@ -21,7 +21,7 @@ LOW = 16  # height and width of the pictures that the upscaler enlarges
 NOISIEST = 350  # rows of the schedule by which they are noised, of 1,000: as the published upscaler's (its model card)
 # Two levels, 16 x 16 and 8 x 8; only the smaller one looks at words and at places far away.
 UPSCALER_CONFIG = UNetConfig(
-    in_channels=7, block_out_channels=(48, 96), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
+    in_channels=7, block_out_channels=(32, 64), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
     context_dim=128, linear_projection=True, norm_num_groups=16, num_class_embeds=NOISIEST,
 )  # fmt: skip
 # From a map of 32 x 32 to 8 x 8 cells. A layout's vectors hold much, and are not squeezed at once.
