@@ -24,8 +24,8 @@ UPSCALER_CONFIG = UNetConfig(
     in_channels=7, block_out_channels=(32, 64), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
     context_dim=128, linear_projection=True, norm_num_groups=16, num_class_embeds=NOISIEST,
 )  # fmt: skip
-# From a map of 32 x 32 to 8 x 8 cells. A layout's vectors hold much, and are not squeezed at once.
-EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (64, 64, 128)
+# From a map of 32 x 32 to 8 x 8 cells. A layout has 128 channels: wide layers at its full size would cost most of all.
+EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (32, 32, 96)
 
 
 def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFIG, batch: int = 32,
@@ -91,5 +91,5 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int 
 
         return network, condition
 
-    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, steps=steps, lr=5e-4, unsaid=0.5)
+    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, batch=32, steps=steps, lr=5e-4, unsaid=0.5)
     return replace(run, autocast=None)
