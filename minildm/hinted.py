@@ -76,9 +76,10 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int 
     def shown(pictures: Tensor, drawn: scenes.Scenes) -> dict[str, Tensor]:
         if clip is None:
             return {"edges": hints.edges(drawn)}
-        word = (drawn.x * 2**12).long() % named.shape[3]  # any, but always the same for the same object
-        vectors = named[drawn.shape, drawn.colour, drawn.size, word]  # an absent object has some too, and no place
-        return {"where": scenes.layout_map(drawn), "vectors": vectors}
+        any_number = (drawn.x * 2**12).long()  # but always the same for the same object
+        vectors = named[drawn.shape, drawn.colour, drawn.size, any_number % named.shape[3]]
+        boxed = any_number % 5 > 0  # a fifth have no box, for layouts that do not say all
+        return {"where": scenes.layout_map(drawn) * boxed[:, :, None, None], "vectors": vectors}
 
     def asked(net: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
         if clip is None:
@@ -91,5 +92,5 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int 
 
         return network, condition
 
-    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, batch=32, steps=steps, lr=5e-4, unsaid=0.5)
-    return replace(run, autocast=None)
+    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, steps=steps, batch=32, unsaid=0.5)
+    return replace(run, lr=5e-4, autocast=None)
