@@ -1,6 +1,7 @@
 """Put trained models from runs/ into the package: float16 weights, hashes and figures in one manifest.
 
     python tools/publish.py [--n 1000] RUN[=NAME] ...   for each folder runs/RUN; the others keep their entries
+    python tools/publish.py --measure [--set SET] NAME ...   figures of shipped models anew, nothing else
 
 `make checkpoints` calls it after training. A model goes by the name of its run, or by NAME. One that shares its
 autoencoder and text tower with the published "shapes" is stored without them, a mini-CLIP without its tower.
@@ -51,7 +52,7 @@ def described(folder: Path) -> tuple[dict, float]:
 def built_on(run: dict) -> list[str]:
     """The command lines, and their seconds, of the runs that came before this one."""
     said = []
-    for part in ("vae", "clip", "start"):
+    for part in ("vae", "clip", "start", "model"):
         folder = Path(run.get(part) or "none")
         if (folder / "run.json").exists():
             earlier, seconds = described(folder)
@@ -85,14 +86,25 @@ def publish(model: nn.Module, source: Path, name: str, run: dict, seconds: float
     }
 
 
+MANIFEST = weights.SHIPPED / "manifest.json"
+
+
+def write(models: dict) -> None:
+    ordered = {name: models[name] for name in sorted(models)}
+    atomic_write(MANIFEST, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
+
+
+def measure(names: list[str], n: int, sets: list[str] | None) -> None:
+    """The figures of shipped models anew, of these sets (None: all that are usual); those of others stay."""
+    models = weights.manifest()
+    for name in names:
+        print(f"measuring {name}", flush=True)
+        models[name]["figures"] |= evaluate.figures(name, n, sets=sets)
+        write(models)
+
+
 def main(names: list[str], n: int) -> None:
-    path = weights.SHIPPED / "manifest.json"
-    models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
-
-    def write() -> None:
-        ordered = {name: models[name] for name in sorted(models)}
-        atomic_write(path, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
-
+    models = weights.manifest()
     for given in names:
         folder, _, name = given.partition("=")
         name = name or folder
@@ -105,16 +117,21 @@ def main(names: list[str], n: int) -> None:
             model = weights.load(source)
             told = isinstance(model, LatentDiffusion) and model.text is not None
             models[shipped] = publish(model, source, shipped, run, whole * share, told and name != "shapes")
-            write()  # the next line loads it by name
+            write(models)  # the next line loads it by name
             sets = ("one", "one-unseen") if told and run.get("objects") == 1 else None  # what it was trained to draw
             models[shipped]["date"] = date.today().isoformat()
             models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
-            write()
+            write(models)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Put trained models from runs/ into the package.")
     parser.add_argument("run", nargs="+", help="folders below runs/; shapes before what shares its parts")
     parser.add_argument("--n", type=int, default=1000, help="pictures in each set of the evaluation")
+    parser.add_argument("--measure", action="store_true", help="only measure models that are shipped, by their names")
+    parser.add_argument("--set", action="append", dest="sets", help="with --measure: of these sets alone; repeatable")
     given = parser.parse_args()
-    main(given.run, given.n)
+    if given.measure:
+        measure(given.run, given.n, given.sets)
+    else:
+        main(given.run, given.n)
