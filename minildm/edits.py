@@ -24,14 +24,15 @@ SEED = 800_000  # far from every seed that a training run, or another measure, d
 MARGIN = 2  # pixels of 32 by which a hole reaches beyond the box around what is to go
 STAYS = 2 / 32  # by how much of the frame an object may move and still be where it was
 KEPT = 20  # columns of 32 that outpainting is given
-STRENGTH = 0.7  # of img2img where only the colour should change, in all cases
+STRENGTH = 0.5  # of img2img where only the colour should change, in all cases
 NOTHING = ""  # the prompt of a model that is not told
 
 
-def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
+def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: ControlNet | None = None) -> Figures:
     """An object is taken out of a scene and asked for again: "all" is right, and every known pixel as it was.
 
-    The hole is the box around the object and MARGIN more, and tells neither shape nor colour. Not told: no prompt.
+    The hole is the box around the object and MARGIN more, and tells neither shape nor colour. Not told: no prompt. With
+    a `net` of layouts the model is also told what belongs into the hole.
     """
     scenes = draw(n, seed + SEED)
     row, slot = torch.arange(n), scenes.count - 1
@@ -41,7 +42,11 @@ def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figu
     hole = (box_map(box)[:, None] > 0).float()  #                                         (n, 1, 32, 32)
     pictures = render(gone)
     said = captions(scenes, seed + SEED, full=True)
-    made = drawn(tasks.inpaint, pipe, said, pictures, hole)
+    control = []
+    if net:
+        clip, own = load("clip"), [boxes[i] for boxes, i in zip(hints.boxes_of(scenes), slot.tolist(), strict=True)]
+        control = [Hint(net, torch.cat([hints.layout(clip, [box]) for box in own]).to(pipe.device))]
+    made = drawn(tasks.inpaint, pipe, said, pictures, hole, control=control)
     kept = ((made == pictures) | (hole > 0)).flatten(1).all(1)
     untold = drawn(tasks.inpaint, pipe, [NOTHING] * n, pictures, hole)
     return {
@@ -141,6 +146,7 @@ def laid_out(net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
     """Boxes with captions: how well objects lie in their boxes, and whether each is the one that its box asked for.
 
     The prompt says what there is and on which ground; "no prompt" has the map alone, "without" the prompt alone.
+    "inpaint" is what `inpainted` finds where a box says what belongs into the hole.
     """
     pipe, clip = load("shapes", device_of(net)), load("clip")
     scenes = draw(n, seed + SEED + 5)
@@ -154,7 +160,7 @@ def laid_out(net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
         asked = ~iou.isnan()
         figures[f"IoU {name}".strip()] = _mean(iou[asked])
         figures[f"right in its box {name}".strip()] = _share(right[asked])
-    return figures
+    return figures | {"inpaint": inpainted(pipe, n, drawn, seed, net)["all"]}
 
 
 # What a model that draws from prompts can be asked to do with a picture, and how often each measure draws n of them.
@@ -165,7 +171,7 @@ MEASURES = {"inpaint": inpainted, "recolour": recoloured, "outpaint": outpainted
 
 def drawings(name: str) -> int:
     """How many times n pictures are drawn for a measure, or for a set of prompts."""
-    return (EDITS | {"edges": 2, "layout": 3}).get(name, 1)
+    return (EDITS | {"edges": 2, "layout": 5}).get(name, 1)
 
 
 def of(model: nn.Module) -> list[str]:

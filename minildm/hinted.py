@@ -21,11 +21,11 @@ LOW = 16  # height and width of the pictures that the upscaler enlarges
 NOISIEST = 350  # rows of the schedule by which they are noised, of 1,000: as the published upscaler's (its model card)
 # Two levels, 16 x 16 and 8 x 8; only the smaller one looks at words and at places far away.
 UPSCALER_CONFIG = UNetConfig(
-    in_channels=7, block_out_channels=(48, 96), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
+    in_channels=7, block_out_channels=(32, 64), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
     context_dim=128, linear_projection=True, norm_num_groups=16, num_class_embeds=NOISIEST,
 )  # fmt: skip
-# From a map of 32 x 32 to 8 x 8 cells. A layout's vectors hold much, and are not squeezed at once.
-EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (64, 64, 128)
+# From a map of 32 x 32 to 8 x 8 cells. A layout has 128 channels: wide layers at its full size would cost most of all.
+EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (32, 32, 96)
 
 
 def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFIG, batch: int = 32,
@@ -76,9 +76,10 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int 
     def shown(pictures: Tensor, drawn: scenes.Scenes) -> dict[str, Tensor]:
         if clip is None:
             return {"edges": hints.edges(drawn)}
-        word = (drawn.x * 2**12).long() % named.shape[3]  # any, but always the same for the same object
-        vectors = named[drawn.shape, drawn.colour, drawn.size, word]  # an absent object has some too, and no place
-        return {"where": scenes.layout_map(drawn), "vectors": vectors}
+        any_number = (drawn.x * 2**12).long()  # but always the same for the same object
+        vectors = named[drawn.shape, drawn.colour, drawn.size, any_number % named.shape[3]]
+        boxed = any_number % 5 > 0  # a fifth have no box, for layouts that do not say all
+        return {"where": scenes.layout_map(drawn) * boxed[:, :, None, None], "vectors": vectors}
 
     def asked(net: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
         if clip is None:
@@ -91,5 +92,5 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int 
 
         return network, condition
 
-    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, steps=steps, lr=5e-4, unsaid=0.5)
-    return replace(run, autocast=None)
+    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, steps=steps, batch=32, unsaid=0.5)
+    return replace(run, lr=5e-4, autocast=None)

@@ -241,8 +241,8 @@ def test_evaluate_measures_control_and_editing(pipe, clip):
     net = hinted.control_run(pipe, clip).model.eval().requires_grad_(False)
     steps = []
     table = evaluate.evaluate(net, 2, steps=1, batch=1, each=lambda done, total: steps.append((done, total)))
-    assert set(table["layout"]) >= {"IoU", "right in its box", "IoU without", "IoU no prompt"}
-    assert steps[-1] == (6, 6)
+    assert set(table["layout"]) >= {"inpaint", "IoU", "right in its box", "IoU without", "IoU no prompt"}
+    assert steps[-1] == (10, 10)
     table = evaluate.evaluate(pipe, 2, steps=2, sets=["inpaint", "outpaint"])
     assert table["inpaint"]["known pixels exact"][0] == 1 and "seam" in table["outpaint"]
     edges = ControlNet.from_unet(pipe.unet, 3, hinted.EDGES_EMBEDDING).eval()

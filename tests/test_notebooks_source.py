@@ -1,12 +1,15 @@
 """The committed notebooks are what `make notebooks` makes of notebooks/src; the tool does what it says."""
 
+import io
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 import notebooks as tool
 
@@ -194,3 +197,17 @@ def test_cell_that_warns_is_not_written(folder, monkeypatch):
     with pytest.raises(RuntimeError, match="careful"):
         run(monkeypatch)
     assert not list(folder.glob("*.ipynb"))
+
+
+def png_of(pixels):
+    Image.fromarray(pixels).save(file := io.BytesIO(), "png")
+    return file.getvalue()
+
+
+def test_a_palette_is_taken_only_where_nobody_sees_it():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert tool.with_palette(png_of(noise)) == png_of(noise)
+    few = np.random.default_rng(1).choice(noise[0], (64, 64))  # 64 colours, anyhow
+    light = tool.with_palette(png_of(few))
+    assert Image.open(io.BytesIO(light)).mode == "P" and len(light) < len(png_of(few))
+    assert (np.asarray(Image.open(io.BytesIO(light)).convert("RGB")) == few).all()

@@ -86,6 +86,24 @@ def test_an_upscaler_comes_back_the_same_and_opens_in_diffusers(tmp_path):
     torch.testing.assert_close(theirs.low_res_scheduler.alphas_cumprod, (pipe.low.alpha**2).float())
 
 
+def test_a_mini_clip_may_have_its_text_tower_in_another_folder(tmp_path):
+    torch.manual_seed(0)
+    clip = MiniCLIP(tiny.text(), dim=6, channels=8)
+    weights.save(clip, tmp_path / "clip")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "clip" / "text_encoder").rename(tmp_path / "other" / "text_encoder")
+    edit(tmp_path / "clip" / "config.json", text_of="../other")
+    back = weights.load(tmp_path / "clip")
+    torch.testing.assert_close(back.prompts([PROMPT]), clip.eval().prompts([PROMPT]))
+    whole = weights.fingerprint(tmp_path / "clip")
+    file = tmp_path / "other" / "text_encoder" / "model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    assert weights.fingerprint(tmp_path / "clip") != whole
+    shutil.rmtree(tmp_path / "other")
+    with pytest.raises(UserError, match="text_encoder"):
+        weights.load(tmp_path / "clip")
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_model_of_pixels_comes_back_the_same(pipe, tmp_path, told):
     torch.manual_seed(0)

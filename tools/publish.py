@@ -1,9 +1,10 @@
 """Put trained models from runs/ into the package: float16 weights, hashes and figures in one manifest.
 
     python tools/publish.py [--n 1000] RUN[=NAME] ...   for each folder runs/RUN; the others keep their entries
+    python tools/publish.py --measure [--set SET] NAME ...   figures of shipped models anew, nothing else
 
 `make checkpoints` calls it after training. A model goes by the name of its run, or by NAME. One that shares its
-autoencoder and text tower with the published "shapes" is stored without them.
+autoencoder and text tower with the published "shapes" is stored without them, a mini-CLIP without its tower.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from minildm import evaluate, weights
+from minildm.clip import MiniCLIP
 from minildm.files import atomic_write, sha256
 from minildm.pipe import LatentDiffusion
 
@@ -50,7 +52,7 @@ def described(folder: Path) -> tuple[dict, float]:
 def built_on(run: dict) -> list[str]:
     """The command lines, and their seconds, of the runs that came before this one."""
     said = []
-    for part in ("vae", "clip", "start"):
+    for part in ("vae", "clip", "start", "model"):
         folder = Path(run.get(part) or "none")
         if (folder / "run.json").exists():
             earlier, seconds = described(folder)
@@ -67,6 +69,11 @@ def publish(model: nn.Module, source: Path, name: str, run: dict, seconds: float
             shutil.rmtree(folder / part, ignore_errors=True)
         index = folder / "model_index.json"
         atomic_write(index, json.dumps(json.loads(index.read_text()) | {"parts_of": "../shapes"}, indent=2).encode())
+    tower, shapes = (weights.SHIPPED / one / "text_encoder" for one in (name, "shapes"))
+    if isinstance(model, MiniCLIP) and all(sha256(tower / f.name) == sha256(f) for f in shapes.iterdir()):
+        shutil.rmtree(tower)
+        config = folder / "config.json"
+        atomic_write(config, json.dumps(json.loads(config.read_text()) | {"text_of": "../shapes"}, indent=2).encode())
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     return {
@@ -79,14 +86,25 @@ def publish(model: nn.Module, source: Path, name: str, run: dict, seconds: float
     }
 
 
+MANIFEST = weights.SHIPPED / "manifest.json"
+
+
+def write(models: dict) -> None:
+    ordered = {name: models[name] for name in sorted(models)}
+    atomic_write(MANIFEST, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
+
+
+def measure(names: list[str], n: int, sets: list[str] | None) -> None:
+    """The figures of shipped models anew, of these sets (None: all that are usual); those of others stay."""
+    models = weights.manifest()
+    for name in names:
+        print(f"measuring {name}", flush=True)
+        models[name]["figures"] |= evaluate.figures(name, n, sets=sets)
+        write(models)
+
+
 def main(names: list[str], n: int) -> None:
-    path = weights.SHIPPED / "manifest.json"
-    models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else {}
-
-    def write() -> None:
-        ordered = {name: models[name] for name in sorted(models)}
-        atomic_write(path, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
-
+    models = weights.manifest()
     for given in names:
         folder, _, name = given.partition("=")
         name = name or folder
@@ -99,16 +117,21 @@ def main(names: list[str], n: int) -> None:
             model = weights.load(source)
             told = isinstance(model, LatentDiffusion) and model.text is not None
             models[shipped] = publish(model, source, shipped, run, whole * share, told and name != "shapes")
-            write()  # the next line loads it by name
+            write(models)  # the next line loads it by name
             sets = ("one", "one-unseen") if told and run.get("objects") == 1 else None  # what it was trained to draw
             models[shipped]["date"] = date.today().isoformat()
             models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
-            write()
+            write(models)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Put trained models from runs/ into the package.")
     parser.add_argument("run", nargs="+", help="folders below runs/; shapes before what shares its parts")
     parser.add_argument("--n", type=int, default=1000, help="pictures in each set of the evaluation")
+    parser.add_argument("--measure", action="store_true", help="only measure models that are shipped, by their names")
+    parser.add_argument("--set", action="append", dest="sets", help="with --measure: of these sets alone; repeatable")
     given = parser.parse_args()
-    main(given.run, given.n)
+    if given.measure:
+        measure(given.run, given.n, given.sets)
+    else:
+        main(given.run, given.n)

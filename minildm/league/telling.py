@@ -130,7 +130,7 @@ def figure(runs: Sequence[dict]) -> "Figure":
         _by_calls(panels[2, 0], runs)
         _costs(panels[2, 1], runs)
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=3)
+        fig.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=3.5)  # or no dashes are seen
     return fig
 
 
@@ -168,7 +168,10 @@ def _line(ax, where, told, entry, label):
 
 def _by_calls(ax, runs):
     climbed = [run for run in runs if run["calls"]]
-    longest = max((run["seconds"] for run in climbed), default=0)
+    there = {(run["seconds"], run["entry"]) for run in climbed}
+    everyone = {entry for _, entry in there}
+    # a league may be half run: the longest training that all have had
+    longest = max((seconds for seconds, _ in there if all((seconds, e) in there for e in everyone)), default=0)
     for run in climbed:
         if run["seconds"] == longest:
             where = sorted(map(int, run["calls"]))

@@ -136,8 +136,9 @@ def _load_part(folder: Path, dtype: torch.dtype) -> nn.Module:
     path = archive.find(folder, hub.WEIGHTS)
     tensors = archive.read(path)
     if kind == "MiniCLIP":
-        file = archive.find(folder / "text_encoder", hub.TEXT_WEIGHTS)
-        text = towers.build_text(towers.text_config(folder / "text_encoder" / "config.json"), archive.read(file),
+        tower = archive.with_shared_text(folder) / "text_encoder"
+        file = archive.find(tower, hub.TEXT_WEIGHTS)
+        text = towers.build_text(towers.text_config(tower / "config.json"), archive.read(file),
                                  towers.load_tokenizer(folder / "tokenizer"), dtype, str(file))  # fmt: skip
         with torch.device("meta"):
             model = MiniCLIP(text, config["dim"], config["channels"])

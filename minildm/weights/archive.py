@@ -47,6 +47,11 @@ def with_shared_parts(folder: Path) -> Path:
     return folder / read_json(folder / "model_index.json").get("parts_of", "")
 
 
+def with_shared_text(folder: Path) -> Path:
+    """Where a mini-CLIP's text tower lies: in its own folder, or in a shipped model's that has it in common."""
+    return folder / read_json(folder / "config.json").get("text_of", "")
+
+
 def find(folder: Path, stem: str) -> Path:
     """The weights called `stem` in a folder: the first of their `hub.forms`. Raises `UserError` that lists them."""
     names = hub.forms(stem)

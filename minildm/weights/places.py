@@ -64,6 +64,8 @@ def fingerprint(path: str | Path) -> str:
         index = archive.read_json(path / "model_index.json")
         for part in index.keys() & {"vae", "text_encoder"}:
             files |= set((archive.with_shared_parts(path) / part).glob("*.safetensors"))
+    elif (path / "config.json").exists():
+        files |= set((archive.with_shared_text(path) / "text_encoder").glob("*.safetensors"))
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(sha256(file).encode())

@@ -98,6 +98,11 @@ def frechet_biased():
     return frechet_with(cov=lambda x: torch.cov(x.T, correction=0))
 
 
+def frechet_of_rows():
+    """`torch.cov` is the one function of torch that wants features first."""
+    return frechet_with(cov=torch.cov)
+
+
 def frechet_without_root():
     """The exponent 1/2 behind a bracket is read over: the product alone is traced."""
     return frechet_with(shared=lambda c, d: 2 * (c @ d).trace())
@@ -535,6 +540,7 @@ WRONG = {
         (frechet_of_deviations, "where variances belong"), (frechet_uncentred, "still in your covariance"),
         (frechet_rooted, "reported SQUARED"), (frechet_norm, "counts squared"), (frechet_mean_of_squares, "SUMMED"),
         (frechet_means_alone, "Only the means"), (frechet_biased, "n - 1"), (frechet_without_root, "is missing"),
+        (frechet_of_rows, "one ROW for each feature"),
     ],
     "13.kernel": [
         (kernel_diagonal, "compared with itself"), (kernel_normaliser, "The diagonal is out"),

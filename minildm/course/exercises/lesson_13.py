@@ -60,6 +60,10 @@ ROOTED = "You took a root at the end. The Fréchet distance is reported SQUARED,
 NORM = "The distance of the means counts squared: `(m - m').square().sum()`, without a root."
 AVERAGED = "The means differ in d features, and their squares are SUMMED; yours averages them."
 MEANS = "Only the means are compared. Two crowds with one middle can still differ in their widths: see the traces."
+ROWS = (
+    "`torch.cov` takes one ROW for each feature, and you handed it one for each picture: `torch.cov(x.T)`. C is "
+    "(d, d), however many pictures there are."
+)
 BIASED = "Divide the covariance by n - 1, as `torch.cov` does: you divide by n, and with 12 pictures that shows."
 ROOTLESS = "The root of C C' is missing: its eigenvalues have to be rooted before they are summed."
 FRECHET = "Take it apart: means, covariances of the columns (`torch.cov(x.T)`), eigenvalues of C @ C', and one sum."
@@ -83,6 +87,8 @@ def frechet_slips(real: Tensor, made: Tensor) -> list[tuple[Tensor, str]]:
     n, k = len(real), len(made)
     raw, other = real.T @ real / n, made.T @ made / k
     fewer, less = c * (n - 1) / n, o * (k - 1) / k
+    turned, over = torch.cov(real), torch.cov(made)  # of two sets of unlike size these two do not fit together
+    rows = [(apart + turned.trace() + over.trace() - 2 * shared(turned, over), ROWS)] if n == k else []
     return [
         (apart + traces - shared(c, o), NO_TWO), (apart + traces - 2 * (c @ o).sqrt().trace(), ENTRIES),
         (apart + traces - 2 * (root(c) @ root(o)).trace(), APART), (apart + (s - t).square().sum(), DIAGONAL),
@@ -90,7 +96,7 @@ def frechet_slips(real: Tensor, made: Tensor) -> list[tuple[Tensor, str]]:
         (right.clamp(min=0).sqrt(), ROOTED), (apart + raw.trace() + other.trace() - 2 * shared(raw, other), MOMENT),
         (apart / real.shape[1] + right - apart, AVERAGED),
         (apart + fewer.trace() + less.trace() - 2 * shared(fewer, less), BIASED),
-        (apart + traces - 2 * (c @ o).trace(), ROOTLESS),
+        (apart + traces - 2 * (c @ o).trace(), ROOTLESS), *rows,
     ]  # fmt: skip
 
 
@@ -187,8 +193,10 @@ EXERCISES = (
         "return (m - w).square().sum() + C.trace() + D.trace() - 2 * shared",
     ), (frechet_of_known_crowds,)),
     Exercise("13.kernel", (
-        "One inner function that gives the table of likenesses of two sets: `(a @ b.T / d + 1) ** 3`.",
-        "For real with real: sum of the table without its diagonal, over n (n - 1). The same for made with made.",
+        "Three tables of likenesses: real with real, made with made, real with made. In which of them does a picture "
+        "meet itself?",
+        "One inner function for a table, `(a @ b.T / d + 1) ** 3`. For real with real: its sum without the diagonal, "
+        "over n (n - 1). The same for made with made.",
         "inner(real) + inner(made) - 2 * table(real, made).mean()",
     ), (kernel_of_small_crowds, is_nothing_on_average)),
 )  # fmt: skip

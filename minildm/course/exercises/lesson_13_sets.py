@@ -167,8 +167,9 @@ def draws_from_the_generator(fn: Callable) -> None:
 
 EXERCISES = (
     Exercise("13.precision", (
-        "The radius of a picture: the (k + 1)-th smallest of its distances to its own set, "
-        "`torch.cdist(x, x).kthvalue(k + 1, dim=1).values`.",
+        "First a radius for each picture, from the table of distances within its own set, `torch.cdist(x, x)`. What is "
+        "the smallest number in each row of it?",
+        "The radius: `torch.cdist(x, x).kthvalue(k + 1, dim=1).values`, as the smallest is that to itself. Then "
         "apart = torch.cdist(real, made) is (n, m). Precision compares it with the radii of the real ones, as a "
         "column: `radius(real)[:, None]`. Recall compares it with those of the made ones, as a row.",
         "(apart <= radius(real)[:, None]).any(0).double().mean() is the precision.",
