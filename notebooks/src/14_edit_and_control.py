@@ -13,10 +13,10 @@
 # **Needs:** lesson 12 (latents, and the loop that draws), lesson 10 (guidance). Nothing is downloaded. Words in
 # *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
 #
-# So far you have said what you want in words alone, and the noise decided the rest. Who works with pictures has more to
-# say: *this* picture, but in orange; everything as it is, but not that thing there; a star in this corner. There seem
-# to be many tools for that, each with its own program. In truth there are only three places where one can interfere
-# with the loop that you know from lesson 12:
+# So far you have said what you want in words alone, and the noise decided the rest. Who works with pictures has more
+# to say: *this* picture, but in orange; everything as it is, but not that thing there; a star in this corner. There
+# seem to be many tools for that, each with its own program. In truth there are only three places where one can
+# interfere with the loop that you know from lesson 12:
 #
 # | where | what one does there | what comes out |
 # |---|---|---|
@@ -24,12 +24,11 @@
 # | the **answer** | say what is known already, at every step | inpainting, outpainting |
 # | the **network** | show it something beside the noise and the words | upscaling, ControlNet, layouts |
 #
-# All models below are small ones of the shapes world that came with the course. They do in a second what the published
-# ones do in ten, with the same code, and here an oracle can count how often it works.
+# All models below are small ones of the shapes world that came with the course. They do in a second what the
+# published ones do in ten, with the same code, and here an oracle can count how often it works.
 
 # %%
 import time
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +36,7 @@ from matplotlib import pyplot as plt
 
 from minildm import denoise, evaluate, hinted, hints, levels, oracle, pictures, sample, scenes, show, tasks, weights
 from minildm.control import ControlNet, Hint
-from minildm.course import check, painting, widgets
+from minildm.course import painting, widgets
 from minildm.hints import Box
 
 STEPS, SCALE = 20, 3.0  # of every drawing below that does not say otherwise
@@ -102,8 +101,8 @@ pair = scenes.render(scene("beige", "large red circle 0.28 0.3", "small purple s
 hole = scenes.box_map(torch.tensor([[0.04, 0.06, 0.52, 0.54]]))[:, None].ceil()  #         (1, 1, 32, 32)
 lines = hints.edges(scene("grey", "large green cross 0.6 0.55"))  #                        (1, 3, 32, 32)
 boxes = [Box("a large orange circle", 0.06, 0.5, 0.48, 0.92), Box("a small blue ring", 0.65, 0.12, 0.87, 0.34)]
-small = F.interpolate(scenes.render(scene("black", "large yellow star 0.35 0.6", "small pink ring 0.8 0.3"), 64), size=16,
-                      mode="area")  # fmt: skip
+night = scene("black", "large yellow star 0.35 0.6", "small pink ring 0.8 0.3")
+small = F.interpolate(scenes.render(night, 64), size=16, mode="area")  #                   (1, 3, 16, 16)
 
 asked = {
     "changed": "a large orange star on a white background",
@@ -131,11 +130,11 @@ show.figure(
 # ## The start: how much survives
 #
 # A painter who wants to change a picture paints over it. A diffusion model does it by *noise*: add so much that what
-# shall change drowns, and what shall stay still shows through; then take the noise away, with a prompt that says what you
-# want. That is **img2img** (the idea is SDEdit's: Meng et al. 2022, [arXiv 2108.01073](https://arxiv.org/abs/2108.01073)).
-# One number says how much, the **strength**: the share of the steps that are left to go. Our blue star is to become an
-# orange ring; of its place the prompt says nothing. Look at the upper row first, at what the model begins with. What would
-# *you* still see in it?
+# shall change drowns, and what shall stay still shows through; then take the noise away, with a prompt that says what
+# you want. That is **img2img** (the idea is SDEdit's: Meng et al. 2022, [arXiv
+# 2108.01073](https://arxiv.org/abs/2108.01073)). One number says how much, the **strength**: the share of the steps
+# that are left to go. Our blue star is to become an orange ring; of its place the prompt says nothing. Look at the
+# upper row first, at what the model begins with. What would *you* still see in it?
 
 # %%
 PROMPT, strengths, MANY = "a large orange ring on a white background", (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), 12
@@ -168,14 +167,18 @@ for (name, values), look in zip(obeyed.items(), ("o-", "s-", "^--"), strict=True
 ax.set(xlabel="strength", ylabel=f"share of {MANY} pictures", ylim=(-0.05, 1.05))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 show.figure(fig, "What the oracle reads at the end. The prompt's colour wins first, its shape much later, "
-            "and soon after that the place is forgotten.")  # fmt: skip
+            "and with the old shape the place goes too.")  # fmt: skip
 
 # %% [markdown]
-# Read it from left to right. With little noise nobody can doubt that the star is blue, and the picture wins. Then colour
-# gives way: one look at a few noisy cells does not tell blue from orange any more. The outline holds out longer, since many
-# cells together tell it, and *where* the thing is longest of all: in noise what is large is seen last (lesson 04). At the far
-# right the picture is gone, and the prompt alone speaks. What you are after lies somewhere between, at another strength for
-# each wish: to recolour a thing and leave it where it is, take one where the first curve is up and the last has not fallen.
+# Read it from left to right. With little noise nobody can doubt that the star is blue, and the picture wins. Then
+# colour gives way: what is left of it under the noise does not tell blue from orange any more. Outline and place hold
+# out longest, since many cells together tell them: in noise, what is large is the last to drown (lesson 04). At the
+# far right the picture is gone, and the prompt alone speaks.
+#
+# So what you are after lies somewhere between, and for each wish somewhere else. To recolour a thing and leave it
+# where it is, take a strength where the first curve is up and the last has not fallen. But where is the strength that
+# makes a ring of the star *where it was*? There is hardly one: both are told by the same cells. For that, noise is
+# too blunt a tool; one has to say the place, in words, by a mask or by a box. All of these follow.
 #
 # ### The formula
 #
@@ -189,15 +192,15 @@ show.figure(fig, "What the oracle reads at the end. The prompt's colour wins fir
 # **Strength 0** leaves no step. The right answer is the picture itself, bit by bit, without a round trip through the
 # autoencoder.
 #
-# **Strength 1** begins at the noisiest row. Is that the same as no picture at all? Look at the last line of the table.
-# In our rows next to nothing of the picture is left there; Stable Diffusion's table stops while 7% of it still is. So
-# its img2img at strength 1 is *not* text-to-image: a black picture stays dark
-# ([diffusers #436](https://github.com/huggingface/diffusers/issues/436)), and people keep finding it
-# ([#6957](https://github.com/huggingface/diffusers/issues/6957),
-# [cog-stable-diffusion #21](https://github.com/replicate/cog-stable-diffusion/issues/21)). It is no mistake of the
-# program. The network was trained to find a trace of a picture in that row, and pure noise is what it has never seen
-# there. (One warning more: in some programs the number means the opposite, as
-# [mflux #123](https://github.com/mflux-community/mflux/issues/123) found out.)
+# **Strength 1** begins at the noisiest row. Is that the same as no picture at all? Look at the last line of the
+# table. In our rows next to nothing of the picture is left there; Stable Diffusion's table stops while 7% of it still
+# is. So its img2img at strength 1 is *not* text-to-image: a black picture stays dark ([diffusers
+# #436](https://github.com/huggingface/diffusers/issues/436)), and people keep finding it
+# ([#6957](https://github.com/huggingface/diffusers/issues/6957), [cog-stable-diffusion
+# #21](https://github.com/replicate/cog-stable-diffusion/issues/21)). It is no mistake of the program. The network was
+# trained to find a trace of a picture in that row, and pure noise is what it has never seen there. (One warning more:
+# in some programs the number means the opposite, as [mflux #123](https://github.com/mflux-community/mflux/issues/123)
+# found out.)
 
 # %% [markdown] tags=["solution"]
 # # 14 · Edit and control: solutions
@@ -228,10 +231,12 @@ from minildm.course import check
 # Write `img2img(encode, decode, denoise, picture, noise, rows, strength)`:
 # - `encode(picture)` gives (scaled) latents, `decode(z)` a picture; the round trip is *not* exact;
 # - `denoise(x, level)` guesses the clean latents; prompt and guidance are already in it;
-# - `rows` are n + 1 levels `(t, alpha, sigma)`, noisiest first, the last one clean; of n steps `int(n * strength)` are done;
+# - `rows` are n + 1 levels `(t, alpha, sigma)`, noisiest first, the last one clean; of n steps `int(n * strength)`
+#   are done;
 # - `noise` has the shape of the latents.
 #
-# Return a picture. The steps are those of DDIM, as in `12.whole`. Mind both ends.
+# Return a picture. The steps are those of DDIM, as in `12.whole`. Mind both ends. (One answer stands in the cell
+# after this one: hands off until you have your own.)
 
 # %% tags=["exercise"]
 def img2img(encode, decode, denoise, picture, noise, rows, strength):
@@ -251,14 +256,14 @@ def img2img(encode, decode, denoise, picture, noise, rows, strength):
 check.exercise("14.img2img", img2img)
 
 # %% [markdown] tags=["solution"]
-# Strength 1 needs no case of its own: $n - n = 0$, and the row says how much of the picture is left there. Where its alpha
-# is 0, `x` is the noise and the walk is that of text-to-image. At strength 0 one clean row is left, and a loop over pairs
-# would do nothing; but `decode(encode(picture))` would still be a little off the picture.
+# Strength 1 needs no case of its own: $n - n = 0$, and the row says how much of the picture is left there. Where its
+# alpha is 0, `x` is the noise and the walk is that of text-to-image. At strength 0 one clean row is left, and a loop
+# over pairs would do nothing; but `decode(encode(picture))` would still be a little off the picture.
 
 # %% [markdown]
 # In the library it is as short as that, and it works alike for the small model and for the published ones. Is it the
-# same? And if one leaves the prompt away, the model has no wish of its own but that the picture be *a* picture, and draws
-# **variations**: what it takes for the same thing at that strength.
+# same? And if one leaves the prompt away, the model has no wish of its own but that the picture be *a* picture, and
+# draws **variations**: what it takes for the same thing at that strength.
 
 # %%
 def my_img2img(pipe, prompt, image, strength, steps, scale, noise):
@@ -277,7 +282,8 @@ ours, plain = (
     task(pipe, PROMPT, *more, noise=noises(1, 1), **how)
     for task, more in ((tasks.img2img, (star, 1.0)), (tasks.text2img, ()))
 )
-print(f"strength 1 and text2img, alpha {rows[0].alpha:.5f}: {(ours - plain).abs().max() * 127.5:.2f} of 255 apart at most")
+apart = (ours - plain).abs().max() * 127.5
+print(f"strength 1 and text2img, alpha {rows[0].alpha:.5f}: {apart:.2f} of 255 apart at most")
 
 varied = {s: my_img2img(pipe, "", pair.expand(6, -1, -1, -1), s, STEPS, 1, noises(6, 3)) for s in (0.5, 0.7, 0.85)}
 show.figure(
@@ -289,21 +295,21 @@ show.figure(
 # %% [markdown]
 # ## The answer: fill a hole
 #
-# Now a part of the picture is to stay **exactly**. A *mask* says which: white (1) is painted anew, black (0) stays. We
-# want two things that pull apart: known pixels must not move by a bit, and what is new must *fit* them. If one only
-# pasted the old pixels over a new picture, the first would hold and the second would not.
+# Now a part of the picture is to stay **exactly**. A *mask* says which: white (1) is painted anew, black (0) stays.
+# We want two things that pull apart: known pixels must not move by a bit, and what is new must *fit* them. If one
+# only pasted the old pixels over a new picture, the first would hold and the second would not.
 #
 # So the model has to see the known part while it draws. Think of a step of the loop, at some level. What would the
 # network see around the hole, if the picture that is in the making were ours? Our latents, with the noise of that
-# level. And what would it answer there? Our latents. We know both! So we tell it, before and after each call, with $m$
-# for the mask:
+# level. And what would it answer there? Our latents. We know both! So we tell it, before and after each call, with
+# $m$ for the mask:
 #
 # $$ x \leftarrow m\, x + (1-m)\,(\alpha z + \sigma \epsilon), \qquad
 # \hat z_0 \leftarrow m\, \hat z_0(x) + (1-m)\, z $$
 #
-# (Lugmayr et al. 2022, [arXiv 2201.09865](https://arxiv.org/abs/2201.09865), for models of pixels; in latents Avrahami
-# et al. 2023, [arXiv 2206.02779](https://arxiv.org/abs/2206.02779).) In code this is a **wrapper**: a denoiser goes in, a
-# denoiser comes out, and the sampler never hears of it.
+# (Lugmayr et al. 2022, [arXiv 2201.09865](https://arxiv.org/abs/2201.09865), for models of pixels; in latents
+# Avrahami et al. 2023, [arXiv 2206.02779](https://arxiv.org/abs/2206.02779).) In code this is a **wrapper**: a
+# denoiser goes in, a denoiser comes out, and the sampler never hears of it.
 
 # %%
 def my_keep(denoiser, z, hole, noise, start):
@@ -326,10 +332,11 @@ with torch.no_grad():
     seen = pipe.decode(torch.cat([film[i] for i in shown]))
     guesses = pipe.decode(torch.cat([plain(film[i - 1] if i else noise, rows[i]) for i in shown]))
 show.figure(
-    show.strip([seen, guesses], ["after the step, decoded", "the bare network's guess"], [f"step {i + 1}" for i in shown]),
+    show.strip([seen, guesses], ["after the step, decoded", "the bare network's guess"],
+               [f"step {i + 1}" for i in shown]),
     f"“{ring}”: the hole at the upper left is filled. Below: what the network itself would answer, "
     "before we say what we know.",
-)
+)  # fmt: skip
 
 # %% [markdown]
 # ### Seams: in latents, in pixels, or in both?
@@ -340,9 +347,9 @@ show.figure(
 # - **pixels alone**: draw a picture by the prompt without looking, and paste the known pixels over it;
 # - **both**: the wrapper, and at the end the known pixels over it. This is `tasks.inpaint`.
 #
-# The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across the rim*
-# of the mask. It does so twice: for a mask whose rim lies between cells of the latents, and for one two pixels further up and
-# to the right.
+# The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across
+# the rim* of the mask. It does so twice: for a mask whose rim lies between cells of the latents, and for one two
+# pixels further up and to the right.
 
 # %%
 n = 8
@@ -377,22 +384,22 @@ error = (decoded - originals).abs().amax(1, keepdim=True) * (mask == 0) * 10 - 1
 show.figure(
     show.strip([veiled(originals, mask)[:6], *(made[:6] for made in ways.values()), error[:6]],
                ["two pixels off", *ways, "latents alone: known pixels moved, ten times"]),
-    "Blending in latents alone fits, and moves known pixels; in pixels alone keeps them, and tears; both keeps them too.",
+    "Blending in latents alone fits, and moves known pixels; in pixels alone keeps them, and tears; both: see the table.",
 )  # fmt: skip
 
 # %% [markdown]
-# Latents alone move pixels everywhere a little, because the autoencoder is not exact, and near the rim a lot: each pixel of
-# the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both keep them all and
-# fit better, but look at the last column: much better only where the rim lies *between* cells. Two pixels off, the cells at
-# the rim are drawn anew as a whole, and then half of each is covered by the old pixels again. What was drawn there, nobody
-# asked the old pixels to go on. So choose masks on the grid where you can, and let them reach a little beyond
-# what is to go, so that their rim lies where there is only ground.
+# Latents alone move pixels everywhere a little, because the autoencoder is not exact, and near the rim a lot: each
+# pixel of the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both
+# keep them all and fit better, but look at the last column: much better only where the rim lies *between* cells. Two
+# pixels off, the cells at the rim are drawn anew as a whole, and then half of each is covered by the old pixels
+# again. What was drawn there, nobody asked the old pixels to go on. So choose masks on the grid where you can, and
+# let them reach a little beyond what is to go, so that their rim lies where there is only ground.
 #
 # ### A mask on the grid of latents
 #
-# The mask has 32 x 32 pixels, the latents have 8 x 8 cells of 4 x 4 pixels each. A cell is either kept or painted anew:
-# there is no half of it. What about one that the stroke only touches? Three candidates, on a thin stroke that was meant to
-# paint something away:
+# The mask has 32 x 32 pixels, the latents have 8 x 8 cells of 4 x 4 pixels each. A cell is either kept or painted
+# anew: there is no half of it. What about one that the stroke only touches? Three candidates, on a thin stroke that
+# was meant to paint something away:
 
 # %%
 stroke = torch.zeros(1, 1, 32, 32)
@@ -417,15 +424,15 @@ show.figure(
 # 2026: [stable-diffusion.cpp #1357](https://github.com/leejet/stable-diffusion.cpp/pull/1357).) That opens more than
 # was painted. It does no harm: those pixels are known, and the last step lays them over the result again. But "any"
 # has a price. A speck of 1 in 255 opens a cell, and in one program a browser's specks opened them all
-# ([stable-diffusion-webui #10644](https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/10644)): look at
-# your mask before you blame the model.
+# ([stable-diffusion-webui #10644](https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/10644)): look at your
+# mask before you blame the model.
 
 # %% [markdown] tags=["exercise"]
 # ### 14.grid: bring a mask to the grid
 #
 # Write `on_grid(mask, factor)`. `mask` is (b, 1, h, w), numbers in 0..1, where everything above 0 counts as painted.
-# Return (b, 1, h', w') of 0.0 and 1.0, one for each cell of `factor` x `factor` pixels. Where h or w is no multiple of the
-# factor, the last cells hang over the edge and have fewer pixels; they are cells all the same.
+# Return (b, 1, h', w') of 0.0 and 1.0, one for each cell of `factor` x `factor` pixels. Where h or w is no multiple
+# of the factor, the last cells hang over the edge and have fewer pixels; they are cells all the same.
 
 # %% tags=["exercise"]
 def on_grid(mask, factor):
@@ -440,16 +447,18 @@ def on_grid(mask, factor):
 check.exercise("14.grid", on_grid)
 
 # %% [markdown] tags=["solution"]
-# Pooling by the maximum is a question about *any*; by the mean it would be one about *how much*, and minus the maximum of
-# minus the mask asks about *all*. `pictures.on_grid` has one line less, because the picture was padded before.
+# Pooling by the maximum is a question about *any*; by the mean it would be one about *how much*, and minus the
+# maximum of minus the mask asks about *all*. `pictures.on_grid` has one line less, because the picture was padded
+# before.
 
 # %% [markdown] tags=["exercise"]
 # ### 14.inpaint: keep every known pixel
 #
-# Write `inpaint(encode, decode, denoise, picture, mask, hole, noise, rows)`: the arguments of `14.img2img`, with `mask` on
-# pixels (b, 1, h, w) and `hole` on the grid (b, 1, h', w'), both of 0 and 1.
+# Write `inpaint(encode, decode, denoise, picture, mask, hole, noise, rows)`: the arguments of `14.img2img`, with
+# `mask` on pixels (b, 1, h, w) and `hole` on the grid (b, 1, h', w'), both of 0 and 1.
 # - The walk begins in `noise`, and goes by DDIM through all rows.
-# - Before each call, the first one too, the known part of `x` is made `alpha * z + sigma * noise`; in each answer it is `z`.
+# - Before each call, the first one too, the known part of `x` is made `alpha * z + sigma * noise`; in each answer it
+#   is `z`.
 # - In the picture that comes out, all pixels outside of `mask` are those of `picture`, **bit by bit**.
 
 # %% tags=["exercise"]
@@ -467,16 +476,18 @@ def inpaint(encode, decode, denoise, picture, mask, hole, noise, rows):
 check.exercise("14.inpaint", inpaint)
 
 # %% [markdown] tags=["solution"]
-# A surprise: with DDIM the first of the two lines is needed only once. If the answer is `z` and `x` is $\alpha z + \sigma
-# \epsilon$, then the noise that is left is $\epsilon$ again, and the step leads to $\alpha' z + \sigma' \epsilon$ by itself.
-# Samplers that add fresh noise on the way (DDPM) do not keep it so, and there the line is needed at every step.
+# A surprise: with DDIM the first of the two lines is needed only once. If the answer is `z` and `x` is
+# $\alpha z + \sigma \epsilon$, then the noise that is left is $\epsilon$ again, and the step leads to
+# $\alpha' z + \sigma' \epsilon$ by itself. Samplers that add fresh noise on the way (DDPM) do not keep it so, and
+# there the line is needed at every step.
 
 # %% [markdown]
 # ### What goes wrong: it never saw the mask
 #
-# It all looks well. So let us count, first with the ring that was filled in so nicely above. Does it matter what the prompt
-# says? Then from each of 40 scenes one thing is taken away, with a margin of two pixels, and asked for again by a prompt that
-# describes the whole scene. The hole is more than large enough. In how many pictures is everything right?
+# It all looks well. So let us count, first with the ring that was filled in so nicely above. Does it matter what the
+# prompt says? Then from each of 40 scenes one thing is taken away, with a margin of two pixels, and asked for again
+# by a prompt that describes the whole scene. The hole is more than large enough. In how many pictures is everything
+# right?
 
 # %%
 done = scene("beige", "large green ring 0.28 0.3", "small purple square 0.75 0.72")
@@ -522,24 +533,26 @@ show.figure(
 
 # %% [markdown]
 # Look at the third row. The network does want what it was asked for; but elsewhere, or larger than the hole, and the
-# wrapper cuts it off. How should it know better? **It never saw the mask.** It sees what is around the hole, hidden in
-# noise at first, and *we* overrule its answers there; nobody tells it that it will be overruled. While the large things are
-# settled, at the noisy end, it puts the thing wherever the prompt leaves it free to; when it notices, it is too late.
+# wrapper cuts it off. How should it know better? **It never saw the mask.** It sees what is around the hole, hidden
+# in noise at first, and *we* overrule its answers there; nobody tells it that it will be overruled. While the large
+# things are settled, at the noisy end, it puts the thing wherever the prompt leaves it free to; when it notices, it
+# is too late.
 #
 # There are three ways out, and all of them *tell* the network:
 #
-# 1. **Say it in words.** The prompt that named the place was the one that worked. It costs nothing, but words are coarse.
-# 2. **Show it the mask.** The published inpainting models are trained on holes. Their U-Net takes nine channels in place
-#    of four: the noisy latents, the mask, and the latents of the picture with the hole in it. It is the same class, with one
-#    convolution that is wider: `UNetConfig(in_channels=9)`. `tasks.inpaint` sees that and shows such a model its hole
-#    (`denoise.beside`); lesson 16 reads the nine off the shapes of a published file.
-# 3. **Tell it by a map** where things are to be, through a second network. We get to know that one further down, and come
-#    back to these 40 holes with it.
+# 1. **Say it in words.** The prompt that named the place was the one that worked. It costs nothing, but words are
+#    coarse.
+# 2. **Show it the mask.** The published inpainting models are trained on holes. Their U-Net takes nine channels in
+#    place of four: the noisy latents, the mask, and the latents of the picture with the hole in it. It is the same
+#    class, with one convolution that is wider: `UNetConfig(in_channels=9)`. `tasks.inpaint` sees that and shows such
+#    a model its hole (`denoise.beside`); lesson 16 reads the nine off the shapes of a published file.
+# 3. **Tell it by a map** where things are to be, through a second network. We get to know that one further down, and
+#    come back to these 40 holes with it.
 #
 # ## Play: paint a mask
 #
-# Paint over something with the mouse, write what should be there, and press the button. What does the prompt have to name:
-# the new thing, or all of the picture? What happens if you paint over half of a thing?
+# Paint over something with the mouse, write what should be there, and press the button. What does the prompt have to
+# name: the new thing, or all of the picture? What happens if you paint over half of a thing?
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
 # for the painting widgets: minildm.course.painting
@@ -561,20 +574,22 @@ widgets.show(studio, "Paint over a part of the picture at the left, and it is dr
 # %% [markdown]
 # ## Wider and wider
 #
-# **Outpainting** is inpainting on a larger canvas: all that is new is the hole. A model that has learned pictures of one
-# size is best given windows of that size: its last 16 columns are known, 16 are new. Then the window moves on. Five times
-# makes 32 columns into 112.
+# **Outpainting** is inpainting on a larger canvas: all that is new is the hole. A model that has learned pictures of
+# one size is best given windows of that size: its last 16 columns are known, 16 are new. Then the window moves on.
+# Five times makes 32 columns into 112.
 #
-# The prompt is that of the *window*, and the model does not know that half of it is known. So say what it cannot see: in the
-# first strip the **place** and the **background**, in the second the background alone, in the third nothing. Where in the second
-# a thing is missing or half of one, the network wanted it in the known half, and was overruled. Without any prompt it is free
-# to want any ground at all, and noise hides that there is one already.
+# The prompt is that of the *window*, and the model does not know that half of it is known. So say what it cannot see:
+# in the first strip the **place** and the **background**, in the second the background alone, in the third nothing.
+# Where in the second a thing is missing or half of one, the network wanted it in the known half, and was overruled.
+# Without any prompt it is free to want any ground at all, and noise hides that there is one already.
 #
-# And the seam? A seam that you can see is a jump between two columns that the world itself would not make. So we measure the
-# jump, in what was made, in real pictures, and in two pictures of the same prompt put side by side.
+# And the seam? A seam that you can see is a jump between two columns that the world itself would not make. So we
+# measure the jump, in what was made, in real pictures, and in two pictures of the same prompt put side by side.
 
 # %%
-things = ["a large red circle", "a small yellow star", "a large blue square", "a small pink ring", "a large orange cross"]
+things = [
+    "a large red circle", "a small yellow star", "a large blue square", "a small pink ring", "a large orange cross",
+]  # fmt: skip
 kinds = {
     "place and background": "{} at the right of a black background",
     "background": "{} on a black background",
@@ -594,8 +609,8 @@ for ax, strip, name in zip(axes, world, kinds, strict=True):
     ax.set_title(f"the prompts name: {name}")
     ax.set_xticks([31.5 + 16 * i for i in range(5)], [""] * 5)
     ax.set_yticks([])
-show.figure(fig, "One picture outpainted five times, three times over; the ticks are the seams. Asked for, from left to right: "
-            + ", ".join(things) + ".")  # fmt: skip
+show.figure(fig, "One picture outpainted five times, in three ways; the ticks are the seams. Asked for, from left to "
+            "right: " + ", ".join(things) + ".")  # fmt: skip
 
 n = 20
 real = scenes.draw(n, seed=142)
@@ -603,8 +618,8 @@ originals, said = scenes.render(real), scenes.captions(real, seed=142, full=True
 made = tasks.outpaint(pipe, said, originals[..., :16], right=16, noise=noises(n, 7), **how)
 other = tasks.text2img(pipe, said, noise=noises(n, 7), **how)
 side = torch.cat([originals[..., :16], other[..., 16:]], 3)
-jumps = {name: (x[..., 16] - x[..., 15]).abs().mean((1, 2)) * 127.5 for name, x in
-         (("outpainted", made), ("real", scenes.render(scenes.draw(500, seed=143))), ("side by side", side))}  # fmt: skip
+seams = {"outpainted": made, "real": scenes.render(scenes.draw(500, seed=143)), "side by side": side}
+jumps = {name: (x[..., 16] - x[..., 15]).abs().mean((1, 2)) * 127.5 for name, x in seams.items()}
 limit = jumps["real"].quantile(0.975)
 print(f"{'':14}{'mean jump at the seam':>22}   at most {limit:.0f}, as in 97.5% of real pictures")
 for name, jump in jumps.items():
@@ -613,17 +628,17 @@ for name, jump in jumps.items():
 # %% [markdown]
 # ## The network: shown a small picture
 #
-# To enlarge a picture means to make up pixels. *Bicubic* interpolation makes them up from their neighbours, by a formula:
-# smooth, and wrong at every edge. A model can do better, for it knows what edges look like. Two ways:
+# To enlarge a picture means to make up pixels. *Bicubic* interpolation makes them up from their neighbours, by a
+# formula: smooth, and wrong at every edge. A model can do better, for it knows what edges look like. Two ways:
 #
 # - **An ordinary model**: enlarge bicubically, then img2img with little strength. It draws what *could* be there.
-# - **An upscaler** was trained for it. Beside the noisy latents its U-Net is shown the small picture, as three further
-#   channels (`denoise.beside`). It never has to guess what it can see.
+# - **An upscaler** was trained for it. Beside the noisy latents its U-Net is shown the small picture, as three
+#   further channels (`denoise.beside`). It never has to guess what it can see.
 #
-# An upscaler that was trained on clean small pictures alone trusts every pixel of them, and enlarges their flaws. So the
-# small picture gets some noise in training, by a **level** that the network is told (*noise conditioning augmentation*,
-# Ho et al. 2021, [arXiv 2106.15282](https://arxiv.org/abs/2106.15282)). When drawing, the level says how far to trust it: 0
-# is "every pixel", more is "only the large things".
+# An upscaler that was trained on clean small pictures alone trusts every pixel of them, and enlarges their flaws. So
+# the small picture gets some noise in training, by a **level** that the network is told (*noise conditioning
+# augmentation*, Ho et al. 2021, [arXiv 2106.15282](https://arxiv.org/abs/2106.15282)). When drawing, the level says
+# how far to trust it: 0 is "every pixel", more is "only the large things".
 
 # %%
 n = 12
@@ -637,8 +652,8 @@ def decibels(made):
 
 
 def upscaled(small, level):
-    generator = torch.Generator().manual_seed(8)
-    return tasks.upscale(upscaler, said[: len(small)], small, 4, level=level, generator=generator, steps=15, scale=SCALE)
+    more = {"generator": torch.Generator().manual_seed(8), "steps": 15, "scale": SCALE}
+    return tasks.upscale(upscaler, said[: len(small)], small, 4, level=level, **more)
 
 
 results = {
@@ -660,42 +675,46 @@ trust = {level: (upscaled(small[:3], level), upscaled(hurt, level)) for level in
 print("level   from a clean small picture   from one with grain")
 for level, (clean, grainy) in trust.items():
     print(f"{level:5}   {decibels(clean):23.1f} dB   {decibels(grainy):16.1f} dB")
+columns = [F.interpolate(hurt, size=64), *(grainy for _, grainy in trust.values())]
 show.figure(
-    show.strip([torch.cat([F.interpolate(hurt, size=64), *(grainy for _, grainy in trust.values())])[i::3] for i in range(2)],
+    show.strip([torch.stack([column[i] for column in columns]) for i in range(2)],
                ["first", "second"], ["with grain", *(f"level {level}" for level in trust)]),
     "Two grainy small pictures, enlarged at four levels of trust.",
 )  # fmt: skip
 
 # %% [markdown]
-# Bicubic is safe, and soft. The ordinary model makes sharp edges, of the wrong things: it was trained at 32 x 32, where a large
-# square is 13 pixels wide, and in 27 pixels it sees room for several. (Stable Diffusion draws people with two heads for the
-# same reason, in pictures much larger than those it was trained on.) [[FILL: the upscaler's PSNR against bicubic, in words]]
+# Bicubic is safe, and soft. The ordinary model makes sharp edges, of the wrong things: it was trained at 32 x 32,
+# where a large square is 13 pixels wide, and in 27 pixels it sees room for several. (Stable Diffusion draws people
+# with two heads for the same reason, in pictures much larger than those it was trained on.) [[FILL: the upscaler's
+# PSNR against bicubic, in words]]
 #
-# In the second table, the level is a bargain: [[FILL: from a clean picture level 0 is best; from one with grain, which, and
-# what the figure shows at 0 and at 300]]. Nobody can tell the program which of the two pictures it has been given. You can.
+# In the second table, the level is a bargain: [[FILL: from a clean picture level 0 is best; from one with grain,
+# which, and what the figure shows at 0 and at 300]]. Nobody can tell the program which of the two pictures it has
+# been given. You can.
 #
 # ## The network: a second one beside it
 #
 # Lines, boxes, depths, poses: one would have to train a new model for each, on millions of pictures, and hope that it
-# forgets nothing of what it knew. A **ControlNet** (Zhang et al. 2023, [arXiv 2302.05543](https://arxiv.org/abs/2302.05543))
-# leaves the model as it is and puts a second network beside it:
+# forgets nothing of what it knew. A **ControlNet** (Zhang et al. 2023, [arXiv
+# 2302.05543](https://arxiv.org/abs/2302.05543)) leaves the model as it is and puts a second network beside it:
 #
 # - a **copy of the way down** of the U-Net, weights and all: it can see pictures from its first day;
-# - it is given the noisy latents and, added to them after the first layer, what some convolutions make of the **map**;
-# - what it finds at each size is **added to the skip connections** of the U-Net, through a **zero convolution**: a 1 x 1
-#   convolution whose weights and bias begin at 0.
+# - it is given the noisy latents and, added to them after the first layer, what some convolutions make of the
+#   **map**;
+# - what it finds at each size is **added to the skip connections** of the U-Net, through a **zero convolution**: a 1
+#   x 1 convolution whose weights and bias begin at 0.
 #
-# For one block $F$ with the weights $\Theta$, a copy with the weights $\Theta_c$, a map $c$ and zero convolutions $Z_1$
-# and $Z_2$ (their section 3.1):
+# For one block $F$ with the weights $\Theta$, a copy with the weights $\Theta_c$, a map $c$ and zero convolutions
+# $Z_1$ and $Z_2$ (their section 3.1):
 #
 # $$ y = F(x; \Theta) + Z_2\big(F(x + Z_1(c);\, \Theta_c)\big) $$
 #
-# At the start $Z_2$ gives 0, so **the picture is the same to the last bit**, and training begins from a model that already
-# draws well. But a layer of zeros, will it ever learn? People ask that so often that the authors answer it on a
-# page of its own ([docs/faq.md](https://github.com/lllyasviel/ControlNet/blob/main/docs/faq.md)). Take one weight,
-# $y = w\,x$. The gradient of $w$ is $x$, and not $w$: it is not zero as long as what *comes in* is not. Only what lies
-# *before* it gets nothing as long as $w$ is zero. So the parts wake up one after another, from the outlet inwards. Here is a
-# new ControlNet for our model, and the gradients at its first steps:
+# At the start $Z_2$ gives 0, so **the picture is the same to the last bit**, and training begins from a model that
+# already draws well. But a layer of zeros, will it ever learn? People ask that so often that the authors answer it on
+# a page of its own ([docs/faq.md](https://github.com/lllyasviel/ControlNet/blob/main/docs/faq.md)). Take one weight,
+# $y = w\,x$. The gradient of $w$ is $x$, and not $w$: it is not zero as long as what *comes in* is not. Only what
+# lies *before* it gets nothing as long as $w$ is zero. So the parts wake up one after another, from the outlet
+# inwards. Here is a new ControlNet for our model, and the gradients at its first steps:
 
 # %%
 net = ControlNet.from_unet(pipe.unet, 3, hinted.EDGES_EMBEDDING)
@@ -724,7 +743,7 @@ parts = {
 optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
 print(f"\n{'size of the gradient':24}" + "".join(f"{f'step {i + 1}':>12}" for i in range(4)) + f"{'weights':>12}")
 table = {name: [] for name in parts}
-for step in range(4):
+for _ in range(4):
     optimiser.zero_grad()
     F.mse_loss(answer(), target).backward()
     for name, some in parts.items():
@@ -763,18 +782,18 @@ def add_control(block, channels):
 check.exercise("14.zero", add_control)
 
 # %% [markdown] tags=["solution"]
-# Why a copy, and not a new network? It starts where the block is: it sees shapes and knows what words mean. And why zero, and
-# not just small numbers? The author's own answer to that
-# ([ControlNet #51](https://github.com/lllyasviel/ControlNet/issues/51)): so as not to destroy the trainable copy. With random
+# Why a copy, and not a new network? It starts where the block is: it sees shapes and knows what words mean. And why
+# zero, and not just small numbers? The author's own answer to that ([ControlNet
+# #51](https://github.com/lllyasviel/ControlNet/issues/51)): so as not to destroy the trainable copy. With random
 # outlets the first steps would send it noise.
 
 # %% [markdown]
 # ### Lines
 #
-# The shipped `edges` learned from scenes and their outlines, in half of the cases without a prompt, so that it must look at the
-# lines. They say where and which shape; **colour and background are left to the words**. The number beside a hint is its
-# **control strength**: its answers are multiplied by it before they are added. Three maps: from a scene, drawn by hand, and
-# one that contradicts its prompt.
+# The shipped `edges` learned from scenes and their outlines, in half of the cases without a prompt, so that it must
+# look at the lines. They say where and which shape; **colour and background are left to the words**. The number
+# beside a hint is its **control strength**: its answers are multiplied by it before they are added. Three maps: from
+# a scene, drawn by hand, and one that contradicts its prompt.
 
 # %%
 def line(canvas, start, end):
@@ -810,37 +829,41 @@ show.figure(
 n = 12
 print("lines of a cross, and the words “a large red circle”: of 12 pictures")
 for force in (0.0, 0.5, 1.0, 2.0):
-    made = tasks.text2img(pipe, tries["contradicted"][1], noise=noises(n, 13), control=[Hint(edges, cross, force)], **how)
+    told = [Hint(edges, cross, force)]
+    made = tasks.text2img(pipe, tries["contradicted"][1], noise=noises(n, 13), control=told, **how)
     got = oracle.read(made)
     first = torch.where(got.readable, got.scenes.shape[:, 0], -1)
     circles, crosses = (int((first == scenes.SHAPES.index(name)).sum()) for name in ("circle", "cross"))
     f1 = hints.edge_f1(made, cross.expand(n, -1, -1, -1)).mean()
-    print(f"strength {force:3}: {circles:2} circles, {crosses:2} crosses, {n - circles - crosses:2} others or unreadable; "
-          f"edge F1 {f1:.2f}")  # fmt: skip
+    others = n - circles - crosses
+    print(f"strength {force:3}: {circles:2} circles, {crosses:2} crosses, {others:2} others or unreadable; edge F1 {f1:.2f}")
 
 # %% [markdown]
 # In the last row words and lines cannot both be right. [[FILL: who wins at 1, and what becomes of the picture at 2]]
-# Nothing in the sum of the two decides that: the model was trained on maps and prompts that agree, and what it does where
-# they do not, nobody has taught it. (**Edge F1** says how well the outlines in the picture lie on those of the map: 1 is all
-# of them, and no others.)
+# Nothing in the sum of the two decides that: the model was trained on maps and prompts that agree, and what it does
+# where they do not, nobody has taught it. (**Edge F1** says how well the outlines in the picture lie on those of the
+# map: 1 is all of them, and no others.)
 #
 # Note that red crosses were held out of all training, so the way to obey both is one that the model has never seen.
 #
 # ## Boxes with words
 #
-# A line drawing says a lot. A **layout** says less: *something like this, about here*. Each box is filled with
-# the mini-CLIP vector of its caption (lesson 11), 0 elsewhere. So the map has as many channels as a vector has numbers, and
-# shape and colour are in it only as *words*. The network that reads it is the same class as before, with more channels in.
+# A line drawing says a lot. A **layout** says less: *something like this, about here*. Each box is filled with the
+# mini-CLIP vector of its caption (lesson 11), 0 elsewhere. So the map has as many channels as a vector has numbers,
+# and shape and colour are in it only as *words*. The network that reads it is the same class as before, with more
+# channels in.
 #
-# Does it work? The oracle finds each object and the box around it. **Intersection over union** (IoU) compares that with the
-# box that was asked for: the area that both cover, over the area that either covers. 1 is the same box, 0 is apart.
+# Does it work? The oracle finds each object and the box around it. **Intersection over union** (IoU) compares that
+# with the box that was asked for: the area that both cover, over the area that either covers. 1 is the same box, 0 is
+# apart.
 
 # %%
 n = 20
 asked_for = scenes.draw(n, seed=146)
 wanted_boxes, said = hints.boxes_of(asked_for), scenes.captions(asked_for, seed=146, full=True)
 maps = torch.cat([hints.layout(clip, some) for some in wanted_boxes])  #                   (n, d, 32, 32)
-told = {"prompt alone": (said, []), "boxes alone": ([""] * n, [Hint(layout, maps)]), "both": (said, [Hint(layout, maps)])}
+control = [Hint(layout, maps)]
+told = {"prompt alone": (said, []), "boxes alone": ([""] * n, control), "both": (said, control)}
 by_layout = {}
 print(f"{'told by':14}{'mean IoU':>10}   right shape, colour and size in its box")
 for name, (prompts, control) in told.items():
@@ -859,12 +882,12 @@ show.figure(
 # %% [markdown] tags=["exercise"]
 # ### 14.boxes: judge it yourself
 #
-# Write `in_its_box(pictures, boxes)`: for pictures (n, 3, 32, 32) and one box each, (n, 4), give the IoU of what was drawn
-# with what was asked for, (n,). Boxes are left, top, right, bottom in 0..1 of the frame, y downwards.
+# Write `in_its_box(pictures, boxes)`: for pictures (n, 3, 32, 32) and one box each, (n, 4), give the IoU of what was
+# drawn with what was asked for, (n,). Boxes are left, top, right, bottom in 0..1 of the frame, y downwards.
 #
-# `reading = oracle.read(pictures)` has `reading.scenes.boxes`, (n, 2, 4), the boxes around the objects in two slots (all zeros
-# where there is none), and `reading.readable`, (n,). Of two objects the one that overlaps most counts. An unreadable picture
-# gets 0.
+# `reading = oracle.read(pictures)` has `reading.scenes.boxes`, (n, 2, 4), the boxes around the objects in two slots
+# (all zeros where there is none), and `reading.readable`, (n,). Of two objects the one that overlaps most counts. An
+# unreadable picture gets 0.
 
 # %% tags=["exercise"]
 def in_its_box(pictures, boxes):
@@ -882,24 +905,27 @@ def in_its_box(pictures, boxes):
 check.exercise("14.boxes", in_its_box)
 
 # %% [markdown] tags=["solution"]
-# The clamp is what most people forget once: two boxes that lie apart in x *and* in y have two negative sides, and their
-# product is positive. And the union is no box: its area is the sum of both, less what was counted twice.
+# The clamp is what most people forget once: two boxes that lie apart in x *and* in y have two negative sides, and
+# their product is positive. And the union is no box: its area is the sum of both, less what was counted twice.
 
 # %% [markdown]
 # ### Back to the holes
 #
-# Now the third way out. The wrapper keeps what is known, and the layout tells the network *where* the missing thing
-# belongs: two interferences at two of the three places, and neither knows of the other. The same 40 holes, the same
-# noise:
+# Now the third way out. The wrapper keeps what is known, and one box tells the network *where* the missing thing
+# belongs: two interferences, at two of the three places, and neither knows of the other. (Of the rest of the scene no
+# box speaks. In training one box in five was left out, so that a layout need not say everything.) The same 40 holes,
+# the same noise. And since answers are simply added, two ControlNets can speak at once: one has the outline of one
+# thing, the other a box for the other.
 
 # %%
-everything = hints.boxes_of(full)
-where = torch.cat([hints.layout(clip, some) for some in everything])
+missing = [some[i] for some, i in zip(hints.boxes_of(full), slot.tolist(), strict=True)]  # one box for each hole
+where = torch.cat([hints.layout(clip, [box]) for box in missing])
 retold = tasks.inpaint(pipe, captions_40, emptied, holes, noise=noise_40, control=[Hint(layout, where)], **how)
 guided = oracle.matches(oracle.read(retold), full)["all"]
 print(f"everything right: the wrapper alone {share(alone)}")
-print(f"                  and the boxes     {share(guided)}")
-print(f"of those that were wrong, {int((guided & ~alone).sum())} are right now; {int((~guided & alone).sum())} got worse")
+print(f"                  and a box         {share(guided)}")
+better, worse = int((guided & ~alone).sum()), int((~guided & alone).sum())
+print(f"of those that were wrong, {better} are right now; of those that were right, {worse} are wrong")
 lone = hints.edges(scene("white", "large blue star 0.3 0.35"))
 spot = [Box("a large red circle", 0.53, 0.53, 0.95, 0.95)]
 two_nets = {
@@ -910,25 +936,27 @@ two_nets = {
 mixed = "a large green star and a large red circle on a white background"
 rows_of_two = [tasks.text2img(pipe, mixed, noise=noises(6, 15), control=some, **how) for some in two_nets.values()]
 show.figure(
-    show.strip([refilled[bad], retold[bad]], ["the wrapper alone", "and the boxes"]),
-    "The six holes that went wrong above, and the same with the boxes told.",
+    show.strip([refilled[bad], retold[bad]], ["the wrapper alone", "and a box"]),
+    "The six holes that went wrong above, and the same where a box tells what belongs into the hole.",
 )
 show.figure(
     show.strip(rows_of_two, list(two_nets)),
-    f"Two ControlNets at once: a star's outline at the upper left, a box at the lower right. Their answers are added. “{mixed}”.",
+    "Two ControlNets at once: a star's outline at the upper left, a box at the lower right. Their answers are added. "
+    f"“{mixed}”.",
 )
 
 # %% [markdown]
 # ## Play: boxes, and where they fail
 #
-# First what to expect. In training, boxes were squares around objects of two sizes; there were one or two, and they never
-# overlapped. Ask for anything else, and you ask for what was never taught: two boxes on top of each other add up their
-# vectors, a third box is one too many for a world of two things, and a wide box is for a thing that does not exist. Then draw
-# your own.
+# First what to expect. In training, boxes were squares around things of two sizes; there were two at most, and they
+# never overlapped. Ask for anything else, and you ask for what was never taught: two boxes on top of each other add
+# up their vectors, a third box is one too many for a world of two things, and a wide box is for a thing that does not
+# exist. Then draw your own.
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
 hard = {
-    "overlapping": [Box("a large red circle", 0.2, 0.25, 0.62, 0.67), Box("a large blue square", 0.4, 0.35, 0.82, 0.77)],
+    "overlapping": [Box("a large red circle", 0.2, 0.25, 0.62, 0.67),
+                    Box("a large blue square", 0.4, 0.35, 0.82, 0.77)],
     "three": [Box("a small red star", 0.1, 0.1, 0.32, 0.32), Box("a small blue ring", 0.65, 0.2, 0.87, 0.42),
               Box("a small green circle", 0.35, 0.65, 0.57, 0.87)],
     "very wide": [Box("a large orange square", 0.08, 0.4, 0.92, 0.6)],
@@ -978,24 +1006,26 @@ editor.value = ()
 # %% [markdown]
 # ## Bug museum: the picture that wore off
 #
-# In August 2022 somebody mends a picture by inpainting, one detail after the other, each time in the result of the last, and
-# sees the *whole* picture get worse, also where no mask ever was
-# ([basujindal/stable-diffusion #88](https://github.com/basujindal/stable-diffusion/issues/88)). Is it saved as JPEG by
-# mistake? The next day another reader guesses right: it is the way into latents and back. A year later the same is asked of
-# another library ([diffusers #4782](https://github.com/huggingface/diffusers/issues/4782)), in 2025 of yet another program
-# ([ComfyUI #7194](https://github.com/Comfy-Org/ComfyUI/issues/7194)). You know it from the table above: blending in latents
+# In August 2022 somebody mends a picture by inpainting, one detail after the other, each time in the result of the
+# last, and sees the *whole* picture get worse, also where no mask ever was ([basujindal/stable-diffusion
+# #88](https://github.com/basujindal/stable-diffusion/issues/88)). Is it saved as JPEG by mistake? The next day
+# another reader guesses right: it is the way into latents and back. A year later the same is asked of another library
+# ([diffusers #4782](https://github.com/huggingface/diffusers/issues/4782)), in 2025 of yet another program ([ComfyUI
+# #7194](https://github.com/Comfy-Org/ComfyUI/issues/7194)). You know it from the table above: blending in latents
 # alone. Once through the autoencoder nobody sees; ten times is another matter.
 #
-# Broken on purpose: the same corner ten times, each time in the result of the last, decoded and left so. Then mended: the
-# known pixels are laid over each result. So says an answer in the first thread, three days after the question; diffusers has a
-# function for it now (`apply_overlay`, [#6364](https://github.com/huggingface/diffusers/pull/6364)).
+# Broken on purpose: the same corner ten times, each time in the result of the last, decoded and left so. Then mended:
+# the known pixels are laid over each result. So says an answer in the first thread, three days after the question;
+# diffusers has a function for it now (`apply_overlay`, [#6364](https://github.com/huggingface/diffusers/pull/6364)).
 
 # %%
 rounds, corner = 10, torch.zeros(4, 1, 32, 32)
 corner[..., 20:32, 20:32] = 1  # the same hole each time: as one does who is not yet content
 grounds = [*scenes.BACKGROUNDS]
 things = ["large red star", "large green cross", "large orange ring", "large pink triangle"]
-originals = scenes.render(scenes.join([scene(*both) for both in zip(grounds, (f"{t} 0.35 0.35" for t in things), strict=True)]))
+originals = scenes.render(
+    scenes.join([scene(ground, f"{thing} 0.35 0.35") for ground, thing in zip(grounds, things, strict=True)])
+)
 said = [f"a small blue circle at the bottom right of a {ground} background" for ground in grounds]
 broken = mended = originals
 worn, kept_rows = {"broken": [], "mended": []}, [originals]
@@ -1021,43 +1051,45 @@ show.figure(
 # ## What you learned
 #
 # - A picture is edited at three places of the loop: its start, its answers, its network.
-# - **Strength** is the share of steps left. The start has the noise of the row it stands at. Strength 0 is the picture,
-#   strength 1 forgets it only where alpha is 0.
-# - **Inpainting** needs two blends: in latents, so that the new fits, and in pixels, so that the old stays. Any touched pixel
-#   opens its cell.
-# - A wrapper cannot tell the network of the hole. What it does not see, it cannot respect: nine channels or a map tell it.
+# - **Strength** is the share of steps left. The start has the noise of the row it stands at. Strength 0 is the
+#   picture, strength 1 forgets it only where alpha is 0.
+# - **Inpainting** needs two blends: in latents, so that the new fits, and in pixels, so that the old stays. Any
+#   touched pixel opens its cell.
+# - A wrapper cannot tell the network of the hole. What it does not see, it cannot respect: nine channels or a map
+#   tell it.
 # - An **upscaler** looks at the small picture, and noise on that teaches it how far to trust.
-# - A **ControlNet** is a copy of the way down with zero convolutions: it begins as nothing, and its outlets learn first, since
-#   the gradient of a weight is what comes in.
+# - A **ControlNet** is a copy of the way down with zero convolutions: it begins as nothing, and its outlets learn
+#   first, since the gradient of a weight is what comes in.
 # - Where maps, prompts and training disagree, nothing is promised. Count.
 #
 # ## Quiz
 #
 # Answer for yourself, then open.
 #
-# <details><summary>1. You inpaint with strength 1 and mask nothing at all. What comes out, and what of it is drawn?</summary>
+# <details><summary>1. You inpaint with strength 1 and mask nothing at all. What comes out, and what of it is
+# drawn?</summary>
 #
-# The picture itself. The model walks all its steps, its answers are overruled everywhere, and at the end every pixel is laid
-# over the result. A good test of a program, by the way: any difference at all is the bug of the museum.
+# The picture itself. The model walks all its steps, its answers are overruled everywhere, and at the end every pixel
+# is laid over the result. A good test of a program, by the way: any difference at all is the bug of the museum.
 # </details>
 #
-# <details><summary>2. A friend initialises the zero convolutions with zeros, and the copy of the way down with zeros as well,
-# "to be on the safe side". The picture is unchanged at the start. What happens in training?</summary>
+# <details><summary>2. A friend initialises the zero convolutions with zeros, and the copy of the way down with zeros
+# as well, "to be on the safe side". The picture is unchanged at the start. What happens in training?</summary>
 #
-# Nothing, ever. The outlets' gradient is what comes in, and what comes in is zero; the copy's gradient passes through the
-# outlets, which are zero. Two zeros in a row never wake up.
+# Nothing, ever. The outlets' gradient is what comes in, and what comes in is zero; the copy's gradient passes through
+# the outlets, which are zero. Two zeros in a row never wake up.
 # </details>
 #
-# <details><summary>3. With an edge map at control strength 2 the edges fit better than at 1, and the pictures look worse. Why
-# do both happen?</summary>
+# <details><summary>3. With an edge map at control strength 2 a colleague's edges fit as well as at 1, and her pictures
+# look worse. Why?</summary>
 #
-# The answers were learned to be added once. Twice pushes further along the lines, and pushes the states of the U-Net to where
-# no training has ever been. It is the same bargain as a guidance scale that is too high (lesson 10).
+# The answers were learned to be added once. Twice pushes further along the lines, and pushes the states of the U-Net
+# to where no training has ever been. It is the same bargain as a guidance scale that is too high (lesson 10).
 # </details>
 #
-# **Words of this lesson** ([glossary](glossary.md)): img2img, strength, variation, mask, inpainting, outpainting, seam,
-# noise augmentation, ControlNet, zero convolution, control strength, edge F1, layout, IoU. **Next:** lesson 15 changes the
-# weights themselves, with few numbers and few steps.
+# **Words of this lesson** ([glossary](glossary.md)): img2img, strength, variation, mask, inpainting, outpainting,
+# seam, noise augmentation, ControlNet, zero convolution, control strength, edge F1, layout, IoU. **Next:** lesson 15
+# changes the weights themselves, with few numbers and few steps.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
