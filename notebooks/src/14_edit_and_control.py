@@ -263,7 +263,7 @@ check.exercise("14.img2img", img2img)
 # %% [markdown]
 # In the library it is as short as that, and it works alike for the small model and for the published ones. Is it the
 # same? And if one leaves the prompt away, the model has no wish of its own but that the picture be *a* picture, and
-# draws **variations**: what it takes for the same thing at that strength.
+# draws **variations**: what it takes for the same thing at that strength (`tasks.vary`).
 
 # %%
 def my_img2img(pipe, prompt, image, strength, steps, scale, noise):
@@ -384,7 +384,7 @@ error = (decoded - originals).abs().amax(1, keepdim=True) * (mask == 0) * 10 - 1
 show.figure(
     show.strip([veiled(originals, mask)[:6], *(made[:6] for made in ways.values()), error[:6]],
                ["two pixels off", *ways, "latents alone: known pixels moved, ten times"]),
-    "Blending in latents alone fits, and moves known pixels; in pixels alone keeps them, and tears; both: see the table.",
+    "Blending in latents alone fits, and moves known pixels; in pixels alone keeps them, and tears; both keeps them.",
 )  # fmt: skip
 
 # %% [markdown]
@@ -392,8 +392,8 @@ show.figure(
 # pixel of the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both
 # keep them all and fit better, but look at the last column: much better only where the rim lies *between* cells. Two
 # pixels off, the cells at the rim are drawn anew as a whole, and then half of each is covered by the old pixels
-# again. What was drawn there, nobody asked the old pixels to go on. So choose masks on the grid where you can, and
-# let them reach a little beyond what is to go, so that their rim lies where there is only ground.
+# again. What was drawn there, the old pixels do not go on with. So choose masks on the grid where you can, and let
+# them reach a little beyond what is to go, so that their rim lies where there is only ground.
 #
 # ### A mask on the grid of latents
 #
@@ -422,10 +422,11 @@ show.figure(
 # %% [markdown]
 # So **any pixel** opens its cell: the maximum over it. (A well-known program took a single sample in the corner until
 # 2026: [stable-diffusion.cpp #1357](https://github.com/leejet/stable-diffusion.cpp/pull/1357).) That opens more than
-# was painted. It does no harm: those pixels are known, and the last step lays them over the result again. But "any"
-# has a price. A speck of 1 in 255 opens a cell, and in one program a browser's specks opened them all
-# ([stable-diffusion-webui #10644](https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/10644)): look at your
-# mask before you blame the model.
+# was painted. No known pixel is lost by it, because the last step lays them over the result again; how well the new
+# fits them is another matter, as you have just seen. And "any" has a price. A speck of 1 in 255 opens a cell, and in
+# one program a browser's specks opened them all ([stable-diffusion-webui
+# #10644](https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/10644)): look at your mask before you blame the
+# model.
 
 # %% [markdown] tags=["exercise"]
 # ### 14.grid: bring a mask to the grid
@@ -555,7 +556,6 @@ show.figure(
 # name: the new thing, or all of the picture? What happens if you paint over half of a thing?
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
-# for the painting widgets: minildm.course.painting
 canvas = painting.mask(pair, alt="a large red circle and a small purple square on beige", button="Paint anew")
 
 
@@ -569,6 +569,7 @@ def painted(hole, prompt, strength, seed):
 
 
 studio = widgets.explorer(painted, hole=canvas, prompt=ring, strength=(0.4, 1.0, 0.1, 1.0), seed=(0, 9, 1))
+painting.beside(studio)
 widgets.show(studio, "Paint over a part of the picture at the left, and it is drawn anew, at the right.")
 
 # %% [markdown]
@@ -626,6 +627,10 @@ for name, jump in jumps.items():
     print(f"{name:14}{jump.mean():22.1f}   {share(jump <= limit)}")
 
 # %% [markdown]
+# Most seams are no larger than those of the world itself. Those that are belong to things that the network wanted on
+# both sides, or to a ground that came out a shade off: the new columns are drawn to fit in *latents*, and the decoder
+# has the last word.
+#
 # ## The network: shown a small picture
 #
 # To enlarge a picture means to make up pixels. *Bicubic* interpolation makes them up from their neighbours, by a
@@ -684,9 +689,9 @@ show.figure(
 
 # %% [markdown]
 # Bicubic is safe, and soft. The ordinary model makes sharp edges, of the wrong things: it was trained at 32 x 32,
-# where a large square is 13 pixels wide, and in 27 pixels it sees room for several. (Stable Diffusion draws people
-# with two heads for the same reason, in pictures much larger than those it was trained on.) [[FILL: the upscaler's
-# PSNR against bicubic, in words]]
+# where a large thing is 13 pixels wide, and in 27 pixels it sees room for several. (Stable Diffusion repeats things
+# for the same reason in pictures much larger than those it was trained on: [diffusers
+# #593](https://github.com/huggingface/diffusers/issues/593).) [[FILL: the upscaler's PSNR against bicubic, in words]]
 #
 # In the second table, the level is a bargain: [[FILL: from a clean picture level 0 is best; from one with grain,
 # which, and what the figure shows at 0 and at 300]]. Nobody can tell the program which of the two pictures it has
@@ -714,7 +719,8 @@ show.figure(
 # a page of its own ([docs/faq.md](https://github.com/lllyasviel/ControlNet/blob/main/docs/faq.md)). Take one weight,
 # $y = w\,x$. The gradient of $w$ is $x$, and not $w$: it is not zero as long as what *comes in* is not. Only what
 # lies *before* it gets nothing as long as $w$ is zero. So the parts wake up one after another, from the outlet
-# inwards. Here is a new ControlNet for our model, and the gradients at its first steps:
+# inwards. Here is a new ControlNet for our model, and the gradients at its first steps. Look where the zeros end, row
+# by row:
 
 # %%
 net = ControlNet.from_unet(pipe.unet, 3, hinted.EDGES_EMBEDDING)
@@ -790,10 +796,10 @@ check.exercise("14.zero", add_control)
 # %% [markdown]
 # ### Lines
 #
-# The shipped `edges` learned from scenes and their outlines, in half of the cases without a prompt, so that it must
-# look at the lines. They say where and which shape; **colour and background are left to the words**. The number
-# beside a hint is its **control strength**: its answers are multiplied by it before they are added. Three maps: from
-# a scene, drawn by hand, and one that contradicts its prompt.
+# The shipped `edges` learned from scenes and their outlines (`minildm train edges`, [[FILL: hours]] on two cores), in
+# half of the cases without a prompt, so that it must look at the lines. They say where and which shape; **colour and
+# background are left to the words**. The number beside a hint is its **control strength**: its answers are multiplied
+# by it before they are added. Three maps: from a scene, drawn by hand, and one that contradicts its prompt.
 
 # %%
 def line(canvas, start, end):
@@ -836,7 +842,7 @@ for force in (0.0, 0.5, 1.0, 2.0):
     circles, crosses = (int((first == scenes.SHAPES.index(name)).sum()) for name in ("circle", "cross"))
     f1 = hints.edge_f1(made, cross.expand(n, -1, -1, -1)).mean()
     others = n - circles - crosses
-    print(f"strength {force:3}: {circles:2} circles, {crosses:2} crosses, {others:2} others or unreadable; edge F1 {f1:.2f}")
+    print(f"strength {force:3}: {circles:2} circles, {crosses:2} crosses, {others:2} others; edge F1 {f1:.2f}")
 
 # %% [markdown]
 # In the last row words and lines cannot both be right. [[FILL: who wins at 1, and what becomes of the picture at 2]]
@@ -951,7 +957,7 @@ show.figure(
 # First what to expect. In training, boxes were squares around things of two sizes; there were two at most, and they
 # never overlapped. Ask for anything else, and you ask for what was never taught: two boxes on top of each other add
 # up their vectors, a third box is one too many for a world of two things, and a wide box is for a thing that does not
-# exist. Then draw your own.
+# exist. [[FILL: what the figure shows of each]] Then draw your own.
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
 hard = {
@@ -972,7 +978,6 @@ show.figure(
     "Boxes as no training picture had them, without a prompt: each column one layout, twice.",
 )
 
-# for the painting widgets: minildm.course.painting
 editor = painting.boxes(button="Draw")
 
 
@@ -991,6 +996,7 @@ def laid_out(boxes, prompt, weight, seed):
 planner = widgets.explorer(
     laid_out, boxes=editor, prompt="on a white background", weight=(0.0, 2.0, 0.25, 1.0), seed=(0, 9, 1)
 )
+painting.beside(planner)
 widgets.show(planner, "Draw boxes at the left, give each its words, and see what is drawn into them.")
 
 # %% tags=["widget-test"] jupyter={"source_hidden": true}
@@ -1055,12 +1061,15 @@ show.figure(
 #   picture, strength 1 forgets it only where alpha is 0.
 # - **Inpainting** needs two blends: in latents, so that the new fits, and in pixels, so that the old stays. Any
 #   touched pixel opens its cell.
-# - A wrapper cannot tell the network of the hole. What it does not see, it cannot respect: nine channels or a map
-#   tell it.
+# - A wrapper cannot tell the network of the hole. What it does not see, it cannot respect: words, nine channels or a
+#   map tell it.
 # - An **upscaler** looks at the small picture, and noise on that teaches it how far to trust.
 # - A **ControlNet** is a copy of the way down with zero convolutions: it begins as nothing, and its outlets learn
 #   first, since the gradient of a weight is what comes in.
 # - Where maps, prompts and training disagree, nothing is promised. Count.
+#
+# All of it is on the command line too: `minildm picture` takes `--image`, `--mask`, `--strength`, `--control` and
+# `--layout`.
 #
 # ## Quiz
 #
@@ -1076,8 +1085,9 @@ show.figure(
 # <details><summary>2. A friend initialises the zero convolutions with zeros, and the copy of the way down with zeros
 # as well, "to be on the safe side". The picture is unchanged at the start. What happens in training?</summary>
 #
-# Nothing, ever. The outlets' gradient is what comes in, and what comes in is zero; the copy's gradient passes through
-# the outlets, which are zero. Two zeros in a row never wake up.
+# Next to nothing. The gradient of the outlets' weights is what comes in, and what comes in is zero; the copy's
+# gradient passes through those weights, which are zero. Two zeros in a row never wake up. Only the outlets' biases
+# learn: a constant, whatever the map says.
 # </details>
 #
 # <details><summary>3. With an edge map at control strength 2 a colleague's edges fit as well as at 1, and her pictures
