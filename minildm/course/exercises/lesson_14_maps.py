@@ -93,8 +93,8 @@ SHARED = (
 )
 FRESH = "This is a new network of the same shape. The copy begins with the block's weights: it knows pictures already."
 EMPTY = (
-    "The copy is zero as well. Then what `out` is given is zero, so is the gradient of its weights, and nothing but its "
-    "bias ever begins to learn. Only the convolutions are zero."
+    "The copy is zero as well. Then what `out` is given is zero, so is the gradient of its weights, and nothing but "
+    "its bias ever begins to learn. Only the convolutions are zero."
 )
 UNLOCKED = "The block's own weights would be trained too. Lock them: block.requires_grad_(False), after you copied it."
 FROZEN = "The copy cannot learn: it was copied after the lock, and the lock came along. Copy first, or unlock the copy."
