@@ -822,15 +822,15 @@ tries = {
     "by hand": (by_hand, "a large purple triangle on a grey background"),
     "contradicted": (cross, "a large red circle on a white background"),
 }  # fmt: skip
-forces = (0.0, 0.5, 1.0, 1.5, 2.0)
-lines_drawn = []
-for lines, prompt in tries.values():
-    made = [tasks.text2img(pipe, prompt, noise=noises(1, 12), control=[Hint(edges, lines, w)], **how) for w in forces]
-    lines_drawn.append(torch.cat([lines * 2 - 1, *made]))
+forces, prompts = (0.0, 0.5, 1.0, 1.5, 2.0), [prompt for _, prompt in tries.values()]
+maps, same = torch.cat([lines for lines, _ in tries.values()]), noises(1, 12).repeat(3, 1, 1, 1)
+columns = [maps * 2 - 1]
+columns += [tasks.text2img(pipe, prompts, noise=same, control=[Hint(edges, maps, force)], **how) for force in forces]
 show.figure(
-    show.strip(lines_drawn, list(tries), ["the map", *(f"{w:g}" for w in forces)]),
-    "Control strength from 0 to 2. Prompts: " + "; ".join(f"“{prompt}”" for _, prompt in tries.values()) + ".",
-)
+    show.strip([torch.stack([column[i] for column in columns]) for i in range(3)], list(tries),
+               ["the map", *(f"{force:g}" for force in forces)]),
+    "Control strength from 0 to 2. Prompts: " + "; ".join(f"“{prompt}”" for prompt in prompts) + ".",
+)  # fmt: skip
 
 n = 12
 print("lines of a cross, and the words “a large red circle”: of 12 pictures")
