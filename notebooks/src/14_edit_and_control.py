@@ -861,7 +861,8 @@ for force in (0.0, 0.5, 1.0, 2.0):
 #
 # Does it work? The oracle finds each object and the box around it. **Intersection over union** (IoU) compares that
 # with the box that was asked for: the area that both cover, over the area that either covers. 1 is the same box, 0 is
-# apart.
+# apart. One thing to know about the second line of the table: without a prompt there is no guidance either, since
+# both of its answers are told the same boxes, and nothing differs that could be exaggerated.
 
 # %%
 n = 20
@@ -954,10 +955,10 @@ show.figure(
 # %% [markdown]
 # ## Play: boxes, and where they fail
 #
-# First what to expect. In training, boxes were squares around things of two sizes; there were two at most, and they
-# never overlapped. Ask for anything else, and you ask for what was never taught: two boxes on top of each other add
-# up their vectors, a third box is one too many for a world of two things, and a wide box is for a thing that does not
-# exist. [[FILL: what the figure shows of each]] Then draw your own.
+# In training, boxes were squares around things of two sizes; there were two at most, and they never overlapped. What
+# becomes of two boxes on top of each other, whose vectors are added up? Of a third, in a world that never had more
+# than two things? Of a box that is much too wide, or much too large? Guess first. [[FILL: what the figure shows of
+# each]] Then draw your own. (The prompt of the explorer is put together from the boxes' words and the background.)
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
 hard = {
@@ -969,22 +970,29 @@ hard = {
     "much too large": [Box("a small purple ring", 0.1, 0.1, 0.9, 0.9)],
     "a word too much": [Box("a large circle or maybe a star in red", 0.3, 0.3, 0.72, 0.72)],
 }  # fmt: skip
-tried = [
-    framed(tasks.text2img(pipe, "", noise=noises(2, 16), control=[Hint(layout, hints.layout(clip, some))], **how), some)
-    for some in hard.values()
-]
+
+
+def told_by(boxes, ground):
+    return " and ".join(box.caption for box in boxes) + f" on a {ground} background"
+
+
+tried = []
+for some in hard.values():
+    control = [Hint(layout, hints.layout(clip, some))]
+    tried.append(framed(tasks.text2img(pipe, told_by(some, "white"), noise=noises(2, 16), control=control, **how), some))
 show.figure(
     show.strip([torch.stack([two[i] for two in tried]) for i in range(2)], ["one noise", "another"], list(hard)),
-    "Boxes as no training picture had them, without a prompt: each column one layout, twice.",
+    "Boxes as no training picture had them: each column one layout, drawn from two noises. The prompts say the same.",
 )
 
 editor = painting.boxes(button="Draw")
 
 
-def laid_out(boxes, prompt, weight, seed):
+def laid_out(boxes, background, weight, seed):
     if not boxes:
         return show.grid(torch.ones(1, 3, 32, 32), 1), "Draw a box in the frame at the left and choose its words."
     control = [Hint(layout, hints.layout(clip, boxes), weight)]
+    prompt = told_by(boxes, background)
     made = tasks.text2img(pipe, prompt, noise=noises(1, seed), control=control, steps=12, scale=SCALE)
     read = oracle.read(made)
     found = read.scenes.boxes[0][read.scenes.shape[0] >= 0] if read.readable[0] else torch.zeros(1, 4)
@@ -994,7 +1002,7 @@ def laid_out(boxes, prompt, weight, seed):
 
 
 planner = widgets.explorer(
-    laid_out, boxes=editor, prompt="on a white background", weight=(0.0, 2.0, 0.25, 1.0), seed=(0, 9, 1)
+    laid_out, boxes=editor, background=[*scenes.BACKGROUNDS], weight=(0.0, 2.0, 0.25, 1.0), seed=(0, 9, 1)
 )
 painting.beside(planner)
 widgets.show(planner, "Draw boxes at the left, give each its words, and see what is drawn into them.")
@@ -1004,9 +1012,9 @@ widgets.drive(studio, limit=1.0, still=("prompt", "strength", "seed"), hole=[hol
 canvas.value = hole
 widgets.drive(studio, limit=1.0, hole=[stroke], prompt=["a small blue star on a beige background"])
 canvas.value = torch.zeros_like(hole)
-widgets.drive(planner, limit=1.0, still=("prompt", "weight", "seed"), boxes=[tuple(boxes)])
+widgets.drive(planner, limit=1.0, still=("background", "weight", "seed"), boxes=[tuple(boxes)])
 editor.value = tuple(boxes)
-widgets.drive(planner, limit=1.0, boxes=[tuple(boxes[:1])], prompt=["on a black background"])
+widgets.drive(planner, limit=1.0, boxes=[tuple(boxes[:1])])
 editor.value = ()
 
 # %% [markdown]
