@@ -563,11 +563,11 @@ canvas.value = hole  # something to begin with
 
 def painted(hole, prompt, strength, seed):
     if not hole.any():
-        return show.grid(pair, 1), "Nothing is painted yet. Paint over something in the picture."
+        return pair, "Nothing is painted yet. Paint over something in the picture."
     made = tasks.inpaint(pipe, prompt, pair, hole, strength, noise=noises(1, seed), steps=12, scale=SCALE)
     opened_cells = int(pictures.on_grid(hole, pipe.factor).sum())
     words = f"{int(hole.sum())} pixels painted, {opened_cells} of 64 cells opened. "
-    return show.grid(made, 1), words + f"The oracle reads: {oracle.describe(oracle.read(made), 0)}."
+    return made, words + f"The oracle reads: {oracle.describe(oracle.read(made), 0)}."
 
 
 studio = widgets.explorer(painted, hole=canvas, prompt=ring, strength=(0.4, 1.0, 0.1, 1.0), seed=(0, 9, 1))
@@ -997,7 +997,7 @@ editor.value = tuple(boxes)  # something to begin with
 
 def laid_out(boxes, background, weight, seed):
     if not boxes:
-        return show.grid(torch.ones(1, 3, 32, 32), 1), "Draw a box in the frame at the left and choose its words."
+        return torch.ones(1, 3, 64, 64), "Draw a box in the frame at the left and choose its words."
     control = [Hint(layout, hints.layout(clip, boxes), weight)]
     prompt = told_by(boxes, background)
     made = tasks.text2img(pipe, prompt, noise=noises(1, seed), control=control, steps=12, scale=SCALE)
@@ -1005,7 +1005,7 @@ def laid_out(boxes, background, weight, seed):
     found = read.scenes.boxes[0][read.scenes.shape[0] >= 0] if read.readable[0] else torch.zeros(1, 4)
     best = [oracle.overlap(found, torch.tensor(box[1:])).max() for box in boxes]
     words = "; ".join(f"{box.caption}: IoU {value:.2f}" for box, value in zip(boxes, best, strict=True))
-    return show.strip([framed(made, boxes)], [""]), f"{words}. The oracle reads: {oracle.describe(read, 0)}."
+    return framed(made, boxes), f"{words}. The oracle reads: {oracle.describe(read, 0)}."
 
 
 planner = widgets.explorer(
