@@ -24,8 +24,8 @@
 # | the **answer** | say what is known already, at every step | inpainting, outpainting |
 # | the **network** | show it something beside the noise and the words | upscaling, ControlNet, layouts |
 #
-# All models below are small ones of the shapes world that came with the course. They do in a second what the
-# published ones do in ten, with the same code, and here an oracle can count how often it works.
+# All models below are small ones of the shapes world that came with the course. They draw dozens of pictures in
+# seconds, by the same code as the published ones, and here an oracle can count how often it works.
 
 # %%
 import time
@@ -717,12 +717,12 @@ show.figure(
 # $$ y = F(x; \Theta) + Z_2\big(F(x + Z_1(c);\, \Theta_c)\big) $$
 #
 # At the start $Z_2$ gives 0, so **the picture is the same to the last bit**, and training begins from a model that
-# already draws well. But a layer of zeros, will it ever learn? People ask that so often that the authors answer it on
-# a page of its own ([docs/faq.md](https://github.com/lllyasviel/ControlNet/blob/main/docs/faq.md)). Take one weight,
-# $y = w\,x$. The gradient of $w$ is $x$, and not $w$: it is not zero as long as what *comes in* is not. Only what
-# lies *before* it gets nothing as long as $w$ is zero. So the parts wake up one after another, from the outlet
-# inwards. Here is a new ControlNet for our model, and the gradients at its first steps. Look where the zeros end, row
-# by row:
+# already draws well. But a layer of zeros, will it ever learn? Many ask; the list of questions that comes with the
+# published code holds this one alone ([docs/faq.md](https://github.com/lllyasviel/ControlNet/blob/main/docs/faq.md)).
+# Take one weight, $y = w\,x$. The gradient of $w$ is $x$, and not $w$: it is not zero as long as what *comes in* is
+# not. Only what lies *before* it gets nothing as long as $w$ is zero. So the parts wake up one after another, from
+# the outlet inwards. Here is a new ControlNet for our model, and the gradients at its first steps. Look where the
+# zeros end, row by row:
 
 # %%
 net = ControlNet.from_unet(pipe.unet, 3, hinted.EDGES_EMBEDDING)
