@@ -165,10 +165,9 @@ def test_an_explorer_is_given_both_and_keeps_its_views():
     assert box.picture() != before and torch.equal(seen[-1][0], spot((2, 2)))
     controls["hole"].value = spot((2, 2))
     assert len(seen) == 2
-    first = controls["hole"].value
     widgets.drive(box, hole=[spot((0, 0), (0, 1))], frame=[[LEFT], [RIGHT]])
     assert {frame for _, frame in seen} == {(), (LEFT,), (RIGHT,)}
-    assert controls["hole"].value is first and controls["frame"].value == ()
+    assert torch.equal(controls["hole"].value, spot((2, 2))) and controls["frame"].value == ()
 
 
 def test_what_a_view_raises_reaches_who_sets_the_value():
@@ -216,7 +215,7 @@ def test_a_pointer_on_the_page_is_a_pixel_of_the_picture(node):
 def test_a_stroke_paints_what_a_round_brush_covers(node, brush):
     """Beside the same by brute force: a disc laid at many places of the line."""
     high, wide = 12, 16
-    strokes = [((3.4, 2.6), (3.4, 2.6)), ((1.2, 1.2), (12.7, 8.1)), ((14.9, 11.5), (0.1, 11.5)), ((-4, 3), (30, 5))]
+    strokes = [((6.4, 5.6), (6.4, 5.6)), ((1.2, 1.2), (12.7, 8.1)), ((14.9, 11.5), (0.1, 11.5)), ((-4, 3), (30, 5))]
     calls = (f"stroke(bits, {wide}, {high}, {[*a]}, {[*b]}, {brush}, 1)" for a, b in strokes)
     each = ",".join(f"((bits) => {{ {call}; return [...bits]; }})(new Uint8Array({wide * high}))" for call in calls)
     middles = np.stack(np.meshgrid(np.arange(wide) + 0.5, np.arange(high) + 0.5), -1)
@@ -230,7 +229,7 @@ def test_a_stroke_paints_what_a_round_brush_covers(node, brush):
         assert got[apart < brush / 2 - 1e-3].all() and not got[apart > brush / 2 + 1e-3].any()
         assert got.any()
     assert sum(bits := node("paint.js", f"[{each}]")[0]) == {1: 1, 2: 4, 3: 9, 4: 12, 7: 37}[brush]
-    assert bits[2 * wide + 3] == 1, "the pixel that the pointer is on"
+    assert bits[5 * wide + 6] == 1, "the pixel that the pointer is on"
 
 
 def test_an_eraser_takes_away(node):

@@ -57,9 +57,10 @@ function render({ model, el }) {
   let sent = JSON.stringify(model.get("value")); // as the kernel knows it
 
   const root = made("div", el, { className: "minildm-tool" });
-  root.style.width = `${model.get("size")}px`;
+  root.style.width = `${Math.max(model.get("size"), 280)}px`; // room for the menus
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
   const frame = made("div", root, { className: "minildm-frame minildm-boxes" });
+  frame.style.width = `${model.get("size")}px`;
   frame.setAttribute("role", "group");
   frame.setAttribute("aria-label", "frame with boxes");
   const captions = made("div", root, { className: "minildm-captions" });
@@ -77,7 +78,7 @@ function render({ model, el }) {
   const amiss = () => {
     for (const [i, { caption }] of choices.length ? [] : boxes.entries()) {
       if (!caption.trim()) return [i, `Box ${i + 1} has no caption yet.`];
-      if (strange(caption)) return [i, `Box ${i + 1}: no caption of the shapes world says “${strange(caption)}”.`];
+      if (strange(caption)) return [i, `Box ${i + 1}: “${strange(caption)}” is no word of the shapes world.`];
     }
     return [-1, ""];
   };
@@ -93,7 +94,7 @@ function render({ model, el }) {
     });
     const [wrong, text] = amiss();
     shown.forEach(({ input }, i) => input?.setAttribute("aria-invalid", i === wrong));
-    const room = boxes.length ? `${boxes.length} of at most ${most} box${most > 1 ? "es" : ""}` : "Drag over the frame to draw a box.";
+    const room = boxes.length ? `${boxes.length} of at most ${most} box${most > 1 ? "es" : ""}` : "Drag to draw a box.";
     if (status.textContent !== (text || room)) status.textContent = text || room;
     more.disabled = boxes.length >= most;
     frame.style.cursor = more.disabled ? "default" : "";

@@ -65,7 +65,7 @@ function render({ model, el }) {
   const same = (one, other) => one.every((bit, i) => bit === other[i]);
 
   const root = made("div", el, { className: "minildm-tool" });
-  root.style.width = `${wide * shown}px`;
+  root.style.width = `${Math.max(wide * shown, 280)}px`; // room for the buttons
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
   const bar = made("div", root, { className: "minildm-bar" });
   const inks = made("div", bar, { className: "minildm-joined", role: "group", ariaLabel: "what the pointer does" });
@@ -78,6 +78,7 @@ function render({ model, el }) {
   const number = made("output", width, {});
 
   const frame = made("div", root, { className: "minildm-frame" });
+  frame.style.width = `${wide * shown}px`;
   frame.style.aspectRatio = `${wide} / ${high}`;
   const image = made("img", frame, { draggable: false, alt });
   const url = URL.createObjectURL(new Blob([model.get("picture")], { type: "image/png" }));
@@ -117,7 +118,7 @@ function render({ model, el }) {
   const tell = () => {
     const painted = bits.reduce((sum, bit) => sum + bit, 0);
     const share = Math.max(1, Math.round((100 * painted) / bits.length));
-    const text = painted ? `${painted} pixels painted, ${share}% of the picture` : "Drag over the picture to paint.";
+    const text = painted ? `${share}% painted: ${painted} pixel${painted > 1 ? "s" : ""}` : "Drag over the picture to paint.";
     if (status.textContent !== text) status.textContent = text;
     paint.setAttribute("aria-pressed", ink === 1);
     erase.setAttribute("aria-pressed", ink === 0);

@@ -58,7 +58,7 @@ def boxes(choices: Sequence[Sequence[str]] = OBJECTS, size: int = 320, most: int
     """
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST:
         raise UserError("most", most, f"1 to {MOST} boxes")
-    lists = [[one] if isinstance(one, str) else [*one] for one in choices]
+    lists = [[] if isinstance(one, str) else [*one] for one in choices]
     if not all(words and all(isinstance(word, str) and word for word in words) for words in lists):
         raise UserError("choices", choices, "lists of words, or () for captions that are typed")
     words = [] if lists else sorted(WORDS)
