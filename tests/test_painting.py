@@ -47,7 +47,7 @@ def node():
 def test_a_mask_goes_to_the_page_and_comes_from_it():
     hole = painting.mask(PICTURE, alt="a ramp")
     assert torch.equal(hole.value, torch.zeros(1, 1, 6, 4)) and hole.value.dtype == torch.float32
-    assert (hole.wide, hole.high, hole.size, hole.alt, hole.button) == (4, 6, 320, "a ramp", "")
+    assert (hole.wide, hole.high, hole.size, hole.alt, hole.button) == (4, 6, 256, "a ramp", "")
     hole.value = spot((1, 2), (5, 0))
     there = bytes(hole.get_state("value")["value"])
     assert [i for i, bit in enumerate(there) if bit] == [1 * 4 + 2, 5 * 4 + 0] and len(there) == 24
@@ -168,6 +168,18 @@ def test_an_explorer_is_given_both_and_keeps_its_views():
     widgets.drive(box, hole=[spot((0, 0), (0, 1))], frame=[[LEFT], [RIGHT]])
     assert {frame for _, frame in seen} == {(), (LEFT,), (RIGHT,)}
     assert torch.equal(controls["hole"].value, spot((2, 2))) and controls["frame"].value == ()
+
+
+def test_beside_moves_what_is_drawn_on_and_nothing_else():
+    hole, frame = painting.mask(PICTURE), painting.boxes()
+    box = widgets.explorer(lambda t, hole, frame: hole.expand(-1, 3, -1, -1) - t, t=(0, 1, 1), hole=hole, frame=frame)
+    panel, image, message = box.children
+    painting.beside(box)
+    assert panel.children == (box.controls["t"],) and box.children[::2] == (panel, message)
+    assert box.children[1].children == (hole, frame, image)
+    before = box.picture()
+    hole.value = spot((1, 1))
+    assert box.picture() == image.value != before
 
 
 def test_what_a_view_raises_reaches_who_sets_the_value():

@@ -65,18 +65,9 @@ function render({ model, el }) {
   const same = (one, other) => one.every((bit, i) => bit === other[i]);
 
   const root = made("div", el, { className: "minildm-tool" });
-  root.style.width = `${Math.max(wide * shown, 280)}px`; // room for the buttons
+  root.style.width = `${Math.max(wide * shown, 256)}px`; // room for the buttons
+  el.style.maxWidth = "100%"; // else it is never narrower than its picture
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
-  const bar = made("div", root, { className: "minildm-bar" });
-  const inks = made("div", bar, { className: "minildm-joined", role: "group", ariaLabel: "what the pointer does" });
-  const [paint, erase] = ["Paint", "Erase"].map((name) => made("button", inks, { type: "button", textContent: name }));
-  const undo = made("button", bar, { type: "button", textContent: "Undo" });
-  const clear = made("button", bar, { type: "button", textContent: "Clear" });
-  const width = made("label", bar, { className: "minildm-brush", textContent: "Brush" });
-  const slider = made("input", width, { type: "range", min: 1, max: Math.max(2, wide >> 1), value: brush });
-  slider.setAttribute("aria-label", "width of the brush in pixels");
-  const number = made("output", width, {});
-
   const frame = made("div", root, { className: "minildm-frame" });
   frame.style.width = `${wide * shown}px`;
   frame.style.aspectRatio = `${wide} / ${high}`;
@@ -90,6 +81,17 @@ function render({ model, el }) {
   canvas.setAttribute("aria-label", `mask over ${alt}: ${label}`);
   const small = Object.assign(document.createElement("canvas"), { width: wide, height: high });
 
+  const bar = made("div", root, { className: "minildm-bar" });
+  const inks = made("div", bar, { className: "minildm-joined" });
+  inks.setAttribute("role", "group");
+  inks.setAttribute("aria-label", "what the pointer does");
+  const [paint, erase] = ["Paint", "Erase"].map((name) => made("button", inks, { type: "button", textContent: name }));
+  const undo = made("button", bar, { type: "button", textContent: "Undo" });
+  const clear = made("button", bar, { type: "button", textContent: "Clear" });
+  const width = made("label", bar, { className: "minildm-brush", textContent: "Brush" });
+  const slider = made("input", width, { type: "range", min: 1, max: Math.max(2, wide >> 1), value: brush });
+  slider.setAttribute("aria-label", "width of the brush in pixels");
+  const number = made("output", width, {});
   const foot = made("div", root, { className: "minildm-bar" });
   const status = made("span", foot, { className: "minildm-status" });
   status.setAttribute("role", "status");

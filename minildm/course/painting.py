@@ -2,7 +2,7 @@
 
     hole = painting.mask(picture, button="Paint anew")
     box = widgets.explorer(view, hole=hole, strength=(0.2, 1.0, 0.1))
-    box.layout.flex_flow = "row wrap"  # the result beside the picture where the page is wide enough
+    painting.beside(box)
 
 `view` is given their `value`: after every stroke or, where a control has a `button`, when that is pressed. A `value`
 set in Python is seen in the page. `widgets.drive` tries those that it is given, as in `drive(box, hole=[a_mask])`.
@@ -23,12 +23,14 @@ from ..scenes import COLOURS, SHAPES, SIZES, WORDS, unknown_words
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
+    from ipywidgets import VBox
 
 OBJECTS = ([f"a {size}" for size in SIZES], [*COLOURS], [*SHAPES])  # a caption has one of each
 MOST = 3  # boxes; boxes.js has a colour for each
+ABOVE = 10  # pixels of the page above what is drawn on, as in painting.css
 
 
-def mask(picture: pictures.Given, size: int = 320, alt: str = "the picture", button: str = "") -> "AnyWidget":
+def mask(picture: pictures.Given, size: int = 256, alt: str = "the picture", button: str = "") -> "AnyWidget":
     """A picture to paint on, with the mouse, a finger, or the arrow keys and Space; nothing is painted at first.
 
     picture: one, (3, h, w) or (1, 3, h, w) in -1..1, or what `pictures.read` takes. It is shown about `size` pixels
@@ -46,7 +48,7 @@ def mask(picture: pictures.Given, size: int = 320, alt: str = "the picture", but
     return _mask_class()(picture=png, wide=wide, high=high, size=_size(size), alt=alt, button=button)
 
 
-def boxes(choices: Sequence[Sequence[str]] = OBJECTS, size: int = 320, most: int = 2, button: str = "") -> "AnyWidget":
+def boxes(choices: Sequence[Sequence[str]] = OBJECTS, size: int = 256, most: int = 2, button: str = "") -> "AnyWidget":
     """An empty square frame to draw boxes on, at most `most`, each with a caption; there is none at first.
 
     choices: lists of words, each a menu; a caption has one of each, the first of each in a new box. With no choices,
@@ -63,6 +65,18 @@ def boxes(choices: Sequence[Sequence[str]] = OBJECTS, size: int = 320, most: int
         raise UserError("choices", choices, "lists of words, or () for captions that are typed")
     words = [] if lists else sorted(WORDS)
     return _boxes_class()(choices=lists, words=words, size=_size(size), most=most, button=button)
+
+
+def beside(box: "VBox") -> None:
+    """Put what is drawn on in an explorer beside what comes of it, or above on a narrow page; other controls on top."""
+    import anywidget
+    import ipywidgets as w
+
+    panel, screen, message = box.children
+    drawn = [control for control in panel.children if isinstance(control, anywidget.AnyWidget)]
+    panel.children = [control for control in panel.children if control not in drawn]
+    screen.layout.margin = f"{ABOVE}px 0 0 0"
+    box.children = [panel, w.Box([*drawn, screen], layout=w.Layout(flex_flow="row wrap")), message]
 
 
 def _size(size: int) -> int:

@@ -75,8 +75,8 @@ def view(hole):
 box = widgets.explorer(view, hole=hole)
 button = ipywidgets.Button(description="all of it")
 button.on_click(lambda _: setattr(hole, "value", torch.ones(1, 1, 8, 8)))
+painting.beside(box)
 box.children = (*box.children, button)
-box.layout.flex_flow = "row wrap"
 widgets.show(box, "What is painted is white.")
 """
 BOXES = """
