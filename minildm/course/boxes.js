@@ -58,7 +58,6 @@ function render({ model, el }) {
 
   const root = made("div", el, { className: "minildm-tool" });
   root.style.width = `${Math.max(model.get("size"), 256)}px`; // room for the menus
-  el.style.maxWidth = "100%"; // else it is never narrower than its frame
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
   const frame = made("div", root, { className: "minildm-frame minildm-boxes" });
   frame.style.width = `${model.get("size")}px`;

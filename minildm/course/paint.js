@@ -66,7 +66,6 @@ function render({ model, el }) {
 
   const root = made("div", el, { className: "minildm-tool" });
   root.style.width = `${Math.max(wide * shown, 256)}px`; // room for the buttons
-  el.style.maxWidth = "100%"; // else it is never narrower than its picture
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
   const frame = made("div", root, { className: "minildm-frame" });
   frame.style.width = `${wide * shown}px`;
@@ -120,7 +119,7 @@ function render({ model, el }) {
   const tell = () => {
     const painted = bits.reduce((sum, bit) => sum + bit, 0);
     const share = Math.max(1, Math.round((100 * painted) / bits.length));
-    const text = painted ? `${share}% painted: ${painted} pixel${painted > 1 ? "s" : ""}` : "Drag over the picture to paint.";
+    const text = painted ? `${painted} pixel${painted > 1 ? "s" : ""} (${share}%)` : "Drag over the picture to paint.";
     if (status.textContent !== text) status.textContent = text;
     paint.setAttribute("aria-pressed", ink === 1);
     erase.setAttribute("aria-pressed", ink === 0);

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OBJECTS = ([f"a {size}" for size in SIZES], [*COLOURS], [*SHAPES])  # a caption has one of each
 MOST = 3  # boxes; boxes.js has a colour for each
+LAYOUT = {"max_width": "100%"}  # else it stays as wide as its picture on a narrow page
 ABOVE = 10  # pixels of the page above what is drawn on, as in painting.css
 
 
@@ -45,7 +46,8 @@ def mask(picture: pictures.Given, size: int = 256, alt: str = "the picture", but
         raise UserError("picture", tuple(pixels.shape), "one picture, (3, h, w)")
     high, wide = pixels.shape[2:]
     png = show.png(pixels, size=wide)  # the page enlarges it, so that it stays small on its way
-    return _mask_class()(picture=png, wide=wide, high=high, size=_size(size), alt=alt, button=button)
+    made = {"picture": png, "wide": wide, "high": high, "size": _size(size), "alt": alt, "button": button}
+    return _mask_class()(layout=LAYOUT, **made)
 
 
 def boxes(choices: Sequence[Sequence[str]] = OBJECTS, size: int = 256, most: int = 2, button: str = "") -> "AnyWidget":
@@ -64,7 +66,8 @@ def boxes(choices: Sequence[Sequence[str]] = OBJECTS, size: int = 256, most: int
     if not all(words and all(isinstance(word, str) and word for word in words) for words in lists):
         raise UserError("choices", choices, "lists of words, or () for captions that are typed")
     words = [] if lists else sorted(WORDS)
-    return _boxes_class()(choices=lists, words=words, size=_size(size), most=most, button=button)
+    made = {"choices": lists, "words": words, "size": _size(size), "most": most, "button": button}
+    return _boxes_class()(layout=LAYOUT, **made)
 
 
 def beside(box: "VBox") -> None:
@@ -76,7 +79,7 @@ def beside(box: "VBox") -> None:
     drawn = [control for control in panel.children if isinstance(control, anywidget.AnyWidget)]
     panel.children = [control for control in panel.children if control not in drawn]
     screen.layout.margin = f"{ABOVE}px 0 0 0"
-    box.children = [panel, w.Box([*drawn, screen], layout=w.Layout(flex_flow="row wrap")), message]
+    box.children = [panel, w.Box([*drawn, screen], layout=w.Layout(flex_flow="row wrap", grid_gap="0 10px")), message]
 
 
 def _size(size: int) -> int:
