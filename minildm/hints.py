@@ -40,17 +40,26 @@ def layout(clip: MiniCLIP, boxes: Sequence[Box], height: int = 32, width: int | 
     """
     if not boxes:
         raise UserError("layout", "no boxes", "one box with a caption, or more")
-    for i, box in enumerate(boxes):
-        caption, *sides = box
+    boxes = checked(boxes)
+    vectors = clip.prompts([box.caption for box in boxes])  #                             (m, d)
+    where = box_map(torch.tensor([box[1:] for box in boxes]), height, width)  #        (m, height, width)
+    return painted(where[None].to(vectors.device), vectors[None])
+
+
+def checked(boxes: Sequence[Sequence]) -> tuple[Box, ...]:
+    """Boxes, or the like of (caption, left, top, right, bottom), as `Box`es; `UserError` where `layout` raises it."""
+    try:
+        made = tuple(Box(*box) for box in boxes)
+    except TypeError as error:
+        raise UserError("boxes", boxes, "a list of Box(caption, left, top, right, bottom)") from error
+    for i, (caption, *sides) in enumerate(made):
         if not isinstance(caption, str) or not caption.strip():
             raise UserError(f"box {i}, caption", caption, "some words, say 'a small red circle'")
         if not all(isinstance(side, int | float) and math.isfinite(side) and 0 <= side <= 1 for side in sides):
             raise UserError(f"box {i} ({caption})", tuple(sides), "left, top, right and bottom, in 0..1 of the frame")
-        if box.left >= box.right or box.top >= box.bottom:
+        if sides[0] >= sides[2] or sides[1] >= sides[3]:
             raise UserError(f"box {i} ({caption})", tuple(sides), "left below right and top below bottom, an area")
-    vectors = clip.prompts([box.caption for box in boxes])  #                             (m, d)
-    where = box_map(torch.tensor([box[1:] for box in boxes]), height, width)  #        (m, height, width)
-    return painted(where[None].to(vectors.device), vectors[None])
+    return tuple(Box(caption, *map(float, sides)) for caption, *sides in made)
 
 
 def boxes_of(scenes: Scenes) -> list[list[Box]]:

@@ -27,7 +27,8 @@ def test_the_wheel_draws_a_picture(tmp_path):
     run("-m", "pip", "wheel", *offline, "--no-build-isolation", "--wheel-dir", "wheels", "./source")
     (wheel,) = (tmp_path / "wheels").glob("*.whl")
     run("-m", "pip", "install", *offline, "--target", "site", str(wheel))
-    assert (tmp_path / "site" / "minildm" / "course" / "points.js").exists()
+    course = tmp_path / "site" / "minildm" / "course"
+    assert {path.name for path in course.iterdir()} >= {"points.js", "paint.js", "boxes.js", "painting.css"}
     draw = (
         "import minildm; assert 'site' in minildm.__file__, minildm.__file__; "
         "from minildm.cli import app; "

@@ -1,7 +1,7 @@
 """Explorers in a real JupyterLab, in the system's Chromium: what a reader moves changes what a reader sees.
 
 `make browser` installs what this needs but for Chromium (or Chrome) itself, and is the only one to run it: it takes
-about 80 s on one busy core. With SCREENSHOTS=folder it leaves pictures to look at.
+about two minutes on one busy core. With SCREENSHOTS=folder it leaves pictures to look at.
 """
 
 import os
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+from minildm.hints import Box
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -63,6 +65,32 @@ button.on_click(lambda _: setattr(letters, "value", letters.value + "l"))
 box.children = (*box.children, button)
 widgets.show(box, "It gets lighter.")
 """
+MASK = """
+import ipywidgets, time, torch
+from minildm.course import painting, widgets
+hole = painting.mask(torch.linspace(-1, 1, 64).view(1, 8, 8).expand(3, 8, 8), size=160, alt="a ramp")
+def view(hole):
+    time.sleep(0.3)  # slower than the hand
+    return hole.expand(-1, 3, -1, -1) * 2 - 1, str([8 * y + x for *_, y, x in hole.nonzero().tolist()])
+box = widgets.explorer(view, hole=hole)
+button = ipywidgets.Button(description="all of it")
+button.on_click(lambda _: setattr(hole, "value", torch.ones(1, 1, 8, 8)))
+painting.beside(box)
+box.children = (*box.children, button)
+widgets.show(box, "What is painted is white.")
+"""
+BOXES = """
+import ipywidgets, torch
+from minildm.course import painting, widgets
+from minildm.hints import Box
+frame = painting.boxes(size=200, button="Draw")
+box = widgets.explorer(lambda frame: (torch.full((1, 3, 8, 8), len(frame) / 2 - 1), "; ".join(map(str, frame))),
+                       frame=frame)
+button = ipywidgets.Button(description="one of mine")
+button.on_click(lambda _: setattr(frame, "value", [Box("a large blue star", 0.25, 0.25, 0.75, 0.75)]))
+box.children = (*box.children, button)
+widgets.show(box, "More boxes, a lighter square.")
+"""
 DRIVEN = """
 import time, torch
 from minildm.course import widgets
@@ -78,7 +106,8 @@ print("driven")
 def lab(tmp_path_factory):
     """The address of a JupyterLab of its own, with a folder of notebooks."""
     folder = tmp_path_factory.mktemp("lab")
-    for name, source in {"slider": SLIDER, "points": POINTS, "film": FILM, "button": BUTTON, "driven": DRIVEN}.items():
+    books = {"slider": SLIDER, "points": POINTS, "film": FILM, "button": BUTTON, "mask": MASK, "boxes": BOXES}
+    for name, source in (books | {"driven": DRIVEN}).items():
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip())])
         book.metadata.kernelspec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
         nbformat.write(book, folder / f"{name}.ipynb")
@@ -216,3 +245,77 @@ def test_points_are_dragged_and_moved_by_keys(run):
     page.keyboard.press("ArrowUp")
     changed(image, src)
     assert "x 0.75, y 0.52" in right.get_attribute("aria-label")
+
+
+def drag(page, element, *places):
+    """Drag from place to place, each in 0..1 of the element, from the left and from above."""
+    element.scroll_into_view_if_needed()
+    at = element.bounding_box()
+    for i, (x, y) in enumerate(places):
+        page.mouse.move(at["x"] + x * at["width"], at["y"] + y * at["height"], steps=5)
+        if not i:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def test_a_mask_is_painted_erased_undone_and_set_by_the_kernel(run):
+    page, image = run("mask", ".widget-image")
+    canvas, told = page.get_by_role("application"), page.locator(".jp-OutputArea .widget-html")
+
+    def painted(*pixels):
+        told.get_by_text(str(sorted(pixels)), exact=True).wait_for()
+
+    canvas.wait_for()
+    painted()
+    page.get_by_label("width of the brush").fill("1")
+    drag(page, canvas, (0.2, 0.45), (0.8, 0.45))  # from pixel 1 to pixel 6 of row 3
+    painted(25, 26, 27, 28, 29, 30)
+    page.get_by_role("button", name="Erase").click()
+    drag(page, canvas, (0.45, 0.1), (0.45, 0.9))  # down column 3
+    painted(25, 26, 28, 29, 30)
+    page.get_by_role("button", name="Undo").click()
+    painted(25, 26, 27, 28, 29, 30)
+    page.get_by_role("button", name="Paint").click()
+    page.set_viewport_size({"width": 500, "height": 800})  # a small screen: the picture is narrower, its pixels too
+    page.wait_for_function("document.querySelector('.minildm-frame').clientWidth < 130")
+    drag(page, canvas, (0.06, 0.06), (0.06, 0.2))  # rows 0 and 1 of column 0
+    drag(page, canvas, (0.94, 0.06), (0.94, 0.2))  # before the kernel has answered
+    drag(page, canvas, (0.94, 0.94), (0.94, 0.8))
+    painted(0, 7, 8, 15, 25, 26, 27, 28, 29, 30, 55, 63)
+    page.get_by_role("button", name="Clear").click()
+    painted()
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    painted(8 * 4 + 5)
+    page.get_by_role("button", name="all of it").click()
+    painted(*range(64))
+    page.get_by_text("64 pixels (100%)").wait_for()
+
+
+def test_boxes_are_drawn_moved_resized_named_deleted_and_set_by_the_kernel(run):
+    page, image = run("boxes", ".widget-image")
+    frame, told = page.get_by_role("group", name="frame with boxes"), page.locator(".jp-OutputArea .widget-html")
+    frame.wait_for()
+
+    def boxes(*wanted):
+        page.get_by_role("button", name="Draw").click()
+        told.get_by_text("; ".join(str(Box(*box)) for box in wanted), exact=True).wait_for()
+
+    drag(page, frame, (0.1, 0.2), (0.5, 0.7))
+    drag(page, frame, (0.9, 0.9), (0.6, 0.8))
+    boxes(("a small red circle", 0.1, 0.2, 0.5, 0.7), ("a small red circle", 0.6, 0.8, 0.9, 0.9))
+    drag(page, frame, (0.3, 0.4), (0.4, 0.3))  # moves the first one
+    drag(page, frame, (0.9, 0.9), (0.95, 1.0))  # a corner of the second
+    drag(page, frame, (0.02, 0.02), (0.5, 0.1))  # two are all there may be
+    page.get_by_label("box 1, word 2").select_option("yellow")
+    boxes(("a small yellow circle", 0.2, 0.1, 0.6, 0.6), ("a small red circle", 0.6, 0.8, 0.95, 1.0))
+    page.get_by_role("button", name="delete box 1").click()
+    page.keyboard.press("ArrowLeft")
+    boxes(("a small red circle", 0.58, 0.8, 0.93, 1.0))
+    page.get_by_role("button", name="one of mine").click()
+    told.get_by_text("a large blue star").wait_for()
+    assert page.get_by_label("box 1, word 2").input_value() == "blue"
+    assert page.get_by_role("button", name="Draw").is_disabled()
+    drag(page, frame, (0.1, 0.1), (0.1, 0.1))  # a click is no box
+    assert page.locator(".minildm-box").count() == 1
