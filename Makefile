@@ -64,7 +64,8 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
 	$(TRAIN) classifier --out runs/classifier --resume
 	$(TRAIN) digits-classifier --out runs/digits-classifier --resume
-	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae classifier digits-classifier
+	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae classifier \
+		digits-classifier upscaler edges layout
 	$(VENV) tools/measurements.py
 
 LEAGUE := .venv/bin/minildm league --out minildm/league/results
