@@ -29,7 +29,7 @@ EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (32, 32, 96)
 
 
 def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFIG, batch: int = 32,
-                 steps: int = 6000, device: str | torch.device = "cpu") -> Run:  # fmt: skip
+                 steps: int = 3000, device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """A diffusion model that is shown each picture at a quarter of its size, 16 -> 64, noised by a level it is told.
 
     The noise keeps it from copying what is wrong with a small picture that was not simply made smaller (Ho et al.
@@ -64,7 +64,7 @@ def object_vectors(clip: MiniCLIP) -> Tensor:
     return vectors.view(len(scenes.SHAPES), len(scenes.COLOURS), len(words), len(words[0]), -1)
 
 
-def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int = 4000) -> Run:
+def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None) -> Run:
     """A ControlNet for `pipe`, whose own networks stay as they are: of edges, or with `clip` of layouts.
 
     Half of the prompts are left out, so that the map alone has to do (as Zhang et al. 2023 trained theirs).
@@ -92,5 +92,6 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None, steps: int 
 
         return network, condition
 
-    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, steps=steps, batch=32, unsaid=0.5)
+    run = denoising_run(pipe, net, lambda net: net, shown=shown, asked=asked, batch=32, unsaid=0.5,
+                        steps=1500 if clip is None else 4000)  # fmt: skip
     return replace(run, lr=5e-4, autocast=None)
