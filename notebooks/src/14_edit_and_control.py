@@ -7,7 +7,7 @@
 # - steer a model by lines and by boxes, through a second network that begins as nothing;
 # - say where each of these breaks, because you have broken it and counted.
 #
-# **Time:** About two minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+# **Time:** About a minute and a quarter of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** lesson 12 (latents, and the loop that draws), lesson 10 (guidance). Nothing is downloaded. Words in
 # *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
@@ -776,7 +776,8 @@ for force in (0.0, 0.5, 1.0, 2.0):
     print(f"strength {force:3}: {circles:2} circles, {crosses:2} crosses, {others:2} others; edge F1 {f1:.2f}")
 
 # %% [markdown]
-# In the last row words and lines cannot both be right. [[FILL: who wins at 1, and what becomes of the picture at 2]]
+# In the last row words and lines cannot both be right. Here the words win, at every strength: a circle comes, and the
+# lines only say where and how large. With another pair of networks, or another training, the lines would have won.
 # Nothing in the sum of the two decides that: the model was trained on maps and prompts that agree, and what it does
 # where they do not, nobody has taught it. (**Edge F1** says how well the outlines in the picture lie on those of the
 # map: 1 is all of them, and no others.)
@@ -888,10 +889,10 @@ show.figure(
 #
 # In training, boxes were squares around things of two sizes; there were two at most, and they never overlapped. What
 # becomes of two boxes on top of each other, whose vectors are added up? Of a third, in a world that never had more
-# than two things? Of a box that is much too wide, or much too large? Guess first. [[FILL, check against the shipped
-# layout; after 1,200 of its 4,000 steps it was so: of two boxes on top of each other one wins; three things come
-# where they should, but colours and shapes change places; a wide box and a large one get a thing of a size that this
-# world has, somewhere in them]] Then draw your own. (The prompt of the explorer is put together from the boxes' words
+# than two things? Of a box that is much too wide, or much too large? Guess first. Here it was so: of two
+# boxes on top of each other one wins; three things come where they should, but their colours and shapes mix; a wide
+# box and a large one get a thing of a size that this world has, somewhere in them; and a word too much brings a thing
+# that no box asked for. Then draw your own. (The prompt of the explorer is put together from the boxes' words
 # and the background.)
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
