@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from .files import UserError
 from .unet import UNet, UNetConfig, WayDown
 
-# What has to be the same in both networks, for one to be given the other's answers and the same words.
 PICTURES = (1, 3)  # channels of a map that is a picture, in 0..1; one of more holds vectors, of any size
+# What has to be the same in both networks, for one to be given the other's answers and the same words.
 SHARED = ("block_out_channels", "layers_per_block", "context_dim", "added_dim", "num_class_embeds")
 
 

@@ -18,7 +18,7 @@ from .unet import UNet, UNetConfig
 from .vae import VAE
 
 LOW = 16  # height and width of the pictures that the upscaler enlarges
-NOISIEST = 350  # rows of the schedule by which they are noised, of 1,000: as the published upscaler's (its model card)
+NOISIEST = 350  # rows of the schedule by which they are noised, of 1,000: as many as diffusers' upscaler allows
 # Two levels, 16 x 16 and 8 x 8; only the smaller one looks at words and at places far away.
 UPSCALER_CONFIG = UNetConfig(
     in_channels=7, block_out_channels=(32, 64), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
@@ -32,8 +32,8 @@ def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFI
                  steps: int = 3000, device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """A diffusion model that is shown each picture at a quarter of its size, 16 -> 64, noised by a level it is told.
 
-    The noise keeps it from copying what is wrong with a small picture that was not simply made smaller (Ho et al.
-    2022, "Cascaded diffusion models", section 4.2). Its size is that of the latents, so the two lie on each other.
+    The noise keeps it from copying what is wrong with a small picture that was not simply made smaller (Ho et al. 2021,
+    arXiv 2106.15282). Its size is that of the latents, so the two lie on each other.
     """
     model = UNet(config)
     pipe = LatentDiffusion(model, vae, words, schedule=levels.cosine(), prediction="v", spacing="trailing",

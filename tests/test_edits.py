@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import sys
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -290,8 +288,7 @@ def test_control_stands_in_the_unet_s_place(pipe, monkeypatch):
         given.append((unet, [hint.map.shape[2:] for hint in hints]))
         return lambda *args, **said: -unet(*args, **said)
 
-    monkeypatch.setitem(sys.modules, "minildm.control", SimpleNamespace(controlled=controlled))
-    monkeypatch.setattr("minildm.control", sys.modules["minildm.control"], raising=False)
+    monkeypatch.setattr("minildm.tasks.draw.controlled", controlled)
     hint = Hint(None, torch.zeros(1, 3, 30, 33))
     for film in (
         lambda **more: list(tasks.states(pipe, "a red ring", noise=noise(), **HOW, **more)),

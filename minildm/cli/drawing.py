@@ -62,10 +62,8 @@ def picture(
     wishes = {"image": image, "mask": mask, "strength": strength}
     wishes |= {"control": list(map(given.control, control or [])), "layout": list(map(given.box, layout or []))}
     recipe |= {name: value for name, value in wishes.items() if value not in (None, [])}
-    grid, recipe["hash"] = _drawn(recipe)
-    if seen := given.hashes(recipe):
-        recipe["given"] = seen
-    typer.echo(pngs.save(grid, out, recipe))
+    grid, found = _drawn(recipe)
+    typer.echo(pngs.save(grid, out, recipe | found))
 
 
 def recipe(
@@ -95,16 +93,18 @@ def recipe(
     typer.echo(f"{pngs.save(image, out, recipe)}: at most {pngs.apart(before, image)}/255 from the first one")
 
 
-def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str]:
-    """The image that a recipe asks for, drawn by the model it names (or by `source`), and that model's hash.
+def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", dict]:
+    """The image that a recipe asks for, drawn by the model it names (or by `source`), and the hashes that belong to it.
 
-    Raises `UserError` if the hash in the recipe is another, and for all that is wrong with the recipe.
+    They are fields of a recipe: the model's, and those of all files and networks given beside it, if any.
+    Raises `UserError` if a hash in the recipe is another, and for all that is wrong with the recipe.
     """
     from tqdm import tqdm
 
     pngs.check(recipe)
     given.check(recipe)
-    for name, found in given.hashes(recipe).items():
+    seen = given.hashes(recipe)
+    for name, found in seen.items():
         if recipe.get("given", {}).get(name, found) != found:
             raise UserError(f"hash of {name}", found, f"{recipe['given'][name]}, as in the recipe")
     name = source or recipe["model"]
@@ -112,6 +112,7 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str
     found = weights.fingerprint(folder)
     if recipe["hash"] not in ("", found):
         raise UserError(f"hash of model {name}", found, f"{recipe['hash']}, as in the recipe")
+    hashes = {"hash": found} | ({"given": seen} if seen else {})
     if left := weights.unused(folder):
         warn(f"{', '.join(left)}: not used here; nothing checks what the model draws")
     pipe = loaded(folder)  # found, and its hashes compared, above
@@ -129,6 +130,6 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", str
     bar = tqdm(film, "picture", total, bar_format=BAR, delay=2, leave=False, file=sys.stderr)
     with torch.no_grad():
         if "image" in more:
-            return pngs.grid(finish(pipe, bar, more["image"], more["mask"]).cpu()), found
+            return pngs.grid(finish(pipe, bar, more["image"], more["mask"]).cpu()), hashes
         (z,) = deque(bar, maxlen=1)
-        return pngs.grid(pipe.decode(z).cpu()), found
+        return pngs.grid(pipe.decode(z).cpu()), hashes

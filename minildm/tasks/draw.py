@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import pictures
+from ..control import controlled
 from ..denoise import beside, clamped, denoiser, guided, halves, keep
 from ..files import UserError
 from ..levels import Denoiser, Level, rescaled
@@ -176,8 +177,6 @@ def _given(pipe, image, mask):
 
 def _controlled(pipe, control, image, network):
     """The U-Net with its controls; a map of the size of a picture that is padded is padded too."""
-    from ..control import controlled
-
     if network is not None:
         raise UserError("control", f"{len(control)} hints", "none: an upscaler follows its small picture")
     if image is not None:
