@@ -30,8 +30,8 @@ def writing(path: str | Path) -> Iterator[None]:
         reason = error if isinstance(error, OSError) else error.__context__  # torch.save hides the disk's own error
         if not isinstance(reason, OSError):
             raise
-        told = reason.strerror or str(reason)
-        raise UserError(f"file {path}", told, "room, and leave to write; nothing that was there is lost") from error
+        told = f"one that can be written ({reason.strerror or reason}); nothing that was there is lost"
+        raise UserError("file", str(path), told) from error
 
 
 def atomic_write(path: str | Path, content: bytes | Callable[[Path], object]) -> Path:

@@ -54,7 +54,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """SIGTERM is a `KeyboardInterrupt` as Ctrl-C is, with its number: clusters send it some seconds before they kill."""
+    """SIGTERM, which clusters send some seconds before they kill, is a `KeyboardInterrupt` too, with its number."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt(number)
