@@ -12,8 +12,7 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -32,8 +31,9 @@ class States:
     As a context it holds the folder for this process alone (a lock, which the kernel lets go whatever the process
     dies of), removes what a killed writer left, and reads the newest whole state: `step` and `spent` tell where the
     run stands. A damaged one is passed over with a warning. Left by Ctrl-C, or because its generator is closed, it
-    saves once more. It can be entered again while it is entered. `writes` is for all processes of a run but the first:
-    without it nothing is locked, removed or saved. A `path` of None keeps nothing.
+    saves once more; in the middle of a step Ctrl-C and SIGTERM wait for its end, unless Ctrl-C comes twice. It can be
+    entered again while it is entered. `writes` is for all processes of a run but the first: without it nothing is
+    locked, removed or saved. A `path` of None keeps nothing.
     Raises `UserError` where another training has the folder, where it cannot be written to, and where there are
     states but none is whole.
     """
@@ -43,8 +43,9 @@ class States:
         self.writes = writes and self.path is not None
         self.step, self.spent = 0, 0.0  # where the run stands
         self.saved, self.saved_at = 0, 0.0  # step and seconds of its newest state
-        self._found = self._parts = self._lock = self._random = None
-        self._entered = 0
+        self._found = self._parts = self._lock = self._random = self._last = None
+        self._entered, self._standing = 0, True
+        self._handlers, self._came = {}, 0  # what signals did before; the signal that waits
 
     def files(self) -> list[Path]:
         """The states that lie there, newest first, whole or not."""
@@ -66,8 +67,13 @@ class States:
             try:
                 self._read()
             except BaseException:
-                self._unlock()
+                self._close()
                 raise
+            if self.writes and threading.current_thread() is threading.main_thread():
+                for one in SIGNALS:
+                    if callable(handler := signal.getsignal(one)):  # else it kills or does nothing
+                        self._handlers[one] = handler
+                        signal.signal(one, self._stop)
         self._entered += 1
         return self
 
@@ -78,12 +84,24 @@ class States:
                 self.save()
         finally:
             if self._entered == 0:
-                self._unlock()
+                self._close()
 
-    def _unlock(self) -> None:
+    def _close(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for one in list(self._handlers):
+                signal.signal(one, self._handlers.pop(one))
         if self._lock:
             self._lock.close()  # the empty file stays: who removes it may remove the lock of the next
         self._lock = None
+
+    def _stop(self, number: int, frame: object = None) -> None:
+        """What a signal did before; but between two steps only, so that no state is saved out of the middle of one."""
+        if self._standing or self._came == number == signal.SIGINT:
+            self._came = 0
+            signal.signal(number, self._handlers.pop(number))
+            signal.raise_signal(number)
+        else:
+            self._came = self._came or number
 
     def _read(self) -> None:
         files = self.files()
@@ -93,7 +111,7 @@ class States:
                     raise ValueError("its SHA-256 is another")
                 self._found = torch.load(file, weights_only=True, map_location="cpu")
                 self.step, self.spent = self._found["step"], self._found["spent"]
-                self.saved, self.saved_at = self.step, self.spent
+                self.saved, self.saved_at, self._last = self.step, self.spent, file
                 return
             except Exception as error:  # what a broken pickle raises has no end
                 reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
@@ -114,9 +132,9 @@ class States:
         """
         self._parts, state, self._found = (model, optimizer, ema, run), self._found, None
         if state:
-            what = f"checkpoint {self.files()[0]}"
-            if state["run"] != run or ("ema" in state) != (ema is not None):
-                raise UserError(what, state["run"], f"a checkpoint of the run {run}")
+            what = f"checkpoint {self._last}"
+            if state.get("run") != run or ("ema" in state) != (ema is not None):
+                raise UserError(what, state.get("run"), f"a checkpoint of the run {run}")
             try:
                 model.load_state_dict(state["model"])
                 optimizer.load_state_dict(state["optimizer"])
@@ -129,18 +147,25 @@ class States:
         self.stand(self.step, self.spent)
         return self.step, self.spent
 
+    def moving(self) -> None:
+        """From here on the weights change: there is nothing to save, and signals wait, until `stand`."""
+        self._standing = False
+
     def stand(self, step: int, spent: float) -> None:
-        """The run stands after so many steps and seconds, and the weights with it. Call it between steps only."""
+        """The run stands after so many steps and seconds, the weights with it, and all that belongs to them is done."""
         self.step, self.spent = step, spent
         if self.writes:
             self._random = _random(_device(self._parts[0]))
+        self._standing = True
+        if self._came:
+            self._stop(self._came)
 
     def save(self) -> None:
-        """Save the state in which the run stands, unless it is saved, and remove all but the newest `KEEP`.
+        """Save the state in which the run stands, if it stands and is not saved, and remove all but the newest `KEEP`.
 
         Raises `UserError` where it cannot be written, or weights are no longer finite; then nothing is removed.
         """
-        if not self.writes or self._parts is None or self.step == self.saved:
+        if not self.writes or self._parts is None or not self._standing or self.step == self.saved:
             return
         model, optimizer, ema, run = self._parts
         for part in (model, ema.model) if ema else (model,):
@@ -155,7 +180,7 @@ class States:
             state |= {"ema": ema.model.state_dict(), "ema_step": ema.step}
         file = self.path.with_name(f"{self.path.stem}-{self.step}{self.path.suffix}")
         atomic_write(file, lambda part: _write(state, part))
-        self.saved, self.saved_at = self.step, self.spent
+        self.saved, self.saved_at, self._last = self.step, self.spent, file
         files = self.files()
         newest = files.index(file)  # only damaged ones are newer, since a run goes on from the newest whole one
         for old in files[:newest] + files[newest + KEEP :]:
@@ -164,26 +189,7 @@ class States:
 
     def last(self) -> str:
         """Half a sentence: which state is the last one saved."""
-        files = self.files()
-        return f"the last good state is {files[0]}" if files and self.saved else "no state was saved"
-
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM wait for the end of this block, so that no state is saved out of the middle of it."""
-        if not self.writes or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        came = []
-        before = {one: handler for one in SIGNALS if (handler := signal.getsignal(one)) is not None}
-        try:
-            for one in before:
-                signal.signal(one, lambda number, frame: came.append(number))
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
-        for one in came[:1]:
-            signal.raise_signal(one)
+        return f"the last good state is {self._last}" if self._last else "no state was saved"
 
 
 def cut(path: str | Path, step: int) -> None:

@@ -118,14 +118,14 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
         atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
         cut(metrics, begun)
         for now in chain([first] if first else [], progress):
-            with states.undisturbed():  # a step's line and snapshot are there before its state can be saved
-                before, marks = marks, int(now.fraction * MARKS)
-                if marks != before:
-                    line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
-                    append(metrics, json.dumps(line | {"check": run.check(ema.model)}))
-                before, parts = parts, int(now.fraction * (snapshots + 1))
-                if before < parts <= snapshots:
-                    weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
+            before, marks = marks, int(now.fraction * MARKS)
+            if marks != before:
+                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
+                append(metrics, json.dumps(line | {"check": run.check(ema.model)}))
+            before, parts = parts, int(now.fraction * (snapshots + 1))
+            if before < parts <= snapshots:
+                weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
+            states.stand(now.step, now.seconds)  # its line is written before its state can be saved
             yield now
         weights.save(run.finish(ema.model), folder)
 

@@ -205,11 +205,12 @@ def fit(
             value.backward()
             norm = nn.utils.clip_grad_norm_(trained, 1.0)
             check_finite(step, value.item(), norm.item(), states)
-            with states.undisturbed():
-                optimizer.step()
-                if ema:
-                    ema.update(model)
-                step, spent = step + 1, spent + clock() - started
+            states.moving()
+            optimizer.step()
+            if ema:
+                ema.update(model)
+            step, spent = step + 1, spent + clock() - started
+            if states is not checkpoint:  # whoever brings their own says when all that belongs to the step is done
                 states.stand(step, spent)
             yield Progress(step, fraction(), spent, value.item(), rate)
             states.stand(step, spent)

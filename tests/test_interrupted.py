@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from minildm import checkpoint, cli, files, recipes, weights
 from minildm.checkpoint import KEEP, States
+from minildm.cli.plumbing import stopping
 from minildm.files import UserError
 from minildm.train import EMA, fit
 
@@ -332,7 +334,7 @@ def test_a_process_that_only_reads_neither_locks_nor_saves(path):
 
 def test_a_drive_without_locks_is_told(path):
     fcntl = pytest.importorskip("fcntl")
-    with failing(fcntl, "flock", errno.ENOLCK), pytest.warns(UserWarning, match="no locks in .*let no second training write there"):
+    with failing(fcntl, "flock", errno.ENOLCK), pytest.warns(UserWarning, match="no locks in .*let no second"):
         Training(path).run(2)
     assert names(path) == ["state-1.pt", "state-2.pt"]
 
@@ -355,6 +357,23 @@ def test_ctrl_c_saves_wherever_it_comes(whole, path, where):
         first.run()
     first.progress.close()
     assert names(path) == ["state-11.pt" if where == "loss" else "state-12.pt"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert same(Training(path).run(), whole)
+
+
+def test_ctrl_c_twice_stops_in_the_middle_of_a_step_and_saves_nothing_of_it(whole, path):
+    def at(place, step):
+        if (place, step) == ("before the average", 11):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)  # which a cluster may send at any time: it is none of the two
+            assert names(path) == ["state-10.pt", "state-11.pt"]
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("the second one has not stopped it")
+
+    first = Training(path, at)
+    with stopping(), pytest.raises(KeyboardInterrupt):
+        first.run()
+    assert first.seen[-1][0] == 11 and names(path) == ["state-10.pt", "state-11.pt"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert same(Training(path).run(), whole)
 
@@ -408,7 +427,7 @@ def digits(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_line_says_how_to_go_on_and_that_works(digits, tmp_path, monkeypatch, number, code):
+def test_the_command_line_says_how_to_go_on_and_that_works(digits, tmp_path, number, code):
     out = tmp_path / "a folder"
     words = ["train", "digits-vae", "--out", out, "--steps", "30", "--seed", "3", "--snapshots", "2"]
     with pytest.MonkeyPatch.context() as patch:
@@ -474,6 +493,25 @@ def test_lines_after_the_state_are_cut_off_and_none_is_lost(digits, tmp_path):
         pass
     assert metrics(out) == metrics(digits)
     assert len({step for step, *_ in metrics(out)}) == len(metrics(out)) == 30
+
+
+@pytest.mark.parametrize("step", [0, 13])
+def test_ctrl_c_in_the_middle_of_a_step_loses_no_line(digits, tmp_path, monkeypatch, step):
+    class Stopped(EMA):
+        def update(self, model):
+            super().update(model)
+            if self.step == step + 1:
+                signal.raise_signal(signal.SIGINT)
+
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "EMA", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            list(recipes.train("digits-vae", out, steps=30, seed=3, snapshots=2))
+    assert States(out / "state.pt").files()[0].name == f"state-{step + 1}.pt"
+    assert len(metrics(out)) == step + 1
+    list(recipes.train("digits-vae", out, steps=30, seed=3, snapshots=2, resume=True))
+    assert metrics(out) == metrics(digits)
 
 
 def test_lines_of_a_run_that_never_saved_do_not_stay(digits, tmp_path):
@@ -567,9 +605,11 @@ def test_the_comparison_of_the_kills_sees_one_bit():
 def test_a_real_process_stops_by_a_real_ctrl_c(tmp_path):
     if sys.platform == "win32":
         pytest.skip("another way to send it")
-    words = [*kills.SLOW, "train", "digits-vae", "--steps", "500", "--out", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout.readline() == "ready\n"
+    words = ["train", "digits-vae", "--steps", "100000", "--out", str(tmp_path)]
+    with subprocess.Popen([*kills.NORMAL, *words], stderr=subprocess.PIPE, text=True) as child:
+        while not (tmp_path / "metrics.jsonl").exists():
+            assert child.poll() is None
+            time.sleep(0.05)
         child.send_signal(signal.SIGINT)
         _, told = child.communicate(timeout=60)
     assert child.returncode == 130 and "Traceback" not in told
