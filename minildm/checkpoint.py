@@ -43,6 +43,7 @@ class States:
         self.writes = writes and self.path is not None
         self.step, self.spent = 0, 0.0  # where the run stands
         self.saved, self.saved_at = 0, 0.0  # step and seconds of its newest state
+        self.notes = {}  # plain values of whoever brings these states, such as sums up to this step; saved along
         self._found = self._parts = self._lock = self._random = self._last = None
         self._entered, self._standing = 0, True
         self._handlers, self._came = {}, 0  # what signals did before; the signal that waits
@@ -111,6 +112,7 @@ class States:
                     raise ValueError("its SHA-256 is another")
                 self._found = torch.load(file, weights_only=True, map_location="cpu")
                 self.step, self.spent = self._found["step"], self._found["spent"]
+                self.notes = self._found.get("notes", {})
                 self.saved, self.saved_at, self._last = self.step, self.spent, file
                 return
             except Exception as error:  # what a broken pickle raises has no end
@@ -174,7 +176,7 @@ class States:
                     raise UserError(f"weight {name} at step {self.step}", "nan or inf", f"finite ones; {self.last()}")
         state = {
             "model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": self.step, "spent": self.spent,
-            "run": run, "random": self._random,
+            "run": run, "random": self._random, "notes": self.notes,
         }  # fmt: skip
         if ema:
             state |= {"ema": ema.model.state_dict(), "ema_step": ema.step}

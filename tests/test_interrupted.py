@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -147,6 +147,19 @@ def test_a_state_of_one_file_is_read_as_before(whole, path):
     second = Training(path).run()
     assert second.seen[0][0] == 11 and same(second, whole)
     assert names(path) == [f"state-{STEPS - 1}.pt", f"state-{STEPS}.pt"]
+
+
+def test_the_notes_of_whoever_brings_the_states_are_those_of_the_step(path):
+    def total(stop):
+        with States(path) as states, closing(Training(states, save_every=math.inf).progress) as progress:
+            for now in progress:
+                states.notes["sum"] = states.notes.get("sum", 0) + now.step
+                states.stand(now.step, now.seconds)
+                if now.step == stop:
+                    break
+        return states.notes["sum"]
+
+    assert total(11) == sum(range(12)) and total(STEPS) == sum(range(STEPS + 1))
 
 
 # --- damage

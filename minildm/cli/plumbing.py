@@ -68,7 +68,7 @@ def stopping() -> Iterator[None]:
 
 def again(context: typer.Context) -> str:
     """The command line that was given, with --resume: what goes on with a run that was stopped."""
-    words = [context.find_root().info_name, *context.obj]
+    words = [context.find_root().info_name, *context.obj["words"]]
     words += ["--resume"] * ("--resume" not in words)
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
@@ -76,14 +76,13 @@ def again(context: typer.Context) -> str:
 class OneLine(TyperGroup):
     """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
 
-    def main(self, *args, **extra):
-        words = extra.get("args", args[0] if args else None)
-        extra["obj"] = list(sys.argv[1:] if words is None else words)  # for `again`
+    def main(self, args=None, *more, **extra):
+        words = list(sys.argv[1:] if args is None else args)
         try:
             with warnings.catch_warnings():  # ours are told in the command line's own way, each once
                 warnings.filterwarnings("default", category=UserWarning, module=r"minildm\.")
                 warnings.showwarning = lambda message, *_, **__: warn(str(message))
-                code = super().main(*args, **extra | {"standalone_mode": False})
+                code = super().main(args, *more, **extra | {"standalone_mode": False, "obj": {"words": words}})
         except UserError as error:
             message = str(error)
         except typer.BadParameter.__base__ as error:  # any wrong use of arguments and options
