@@ -1,7 +1,7 @@
 """Losses, the average of the weights, and one training loop that reports as it goes.
 
 Everything random in a step is drawn from a generator seeded by (seed, step). So a run is the same run whether or
-not it was interrupted, and there is no random state to save.
+not it was interrupted. `checkpoint` keeps what it has to go on from.
 """
 
 import math
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .checkpoint import States
 from .denoise import target
-from .files import UserError, atomic_write
+from .files import UserError
 from .levels import Schedule
 from .vae import kl_divergence, sample_latent
 
@@ -138,6 +139,14 @@ def check_length(steps: int | None, seconds: float | None) -> None:
         raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
 
 
+def check_finite(step: int, loss: float, norm: float, states: States) -> None:
+    """Raises `UserError` with likely causes and the last good state, unless loss and gradient norm are finite."""
+    for what, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            causes = "a learning rate too large, data that holds nan or inf, or an overflow of half precision"
+            raise UserError(f"{what} at step {step}", value, f"a finite number; likely {causes}; {states.last()}")
+
+
 @contextmanager
 def precision(device: torch.device, autocast: torch.dtype | None) -> Iterator[None]:
     """What a forward pass of training runs under: autocast to this dtype if any, and the attention that fits it."""
@@ -157,7 +166,7 @@ def fit(
     ema: EMA | None = None,
     seed: int = 0,
     autocast: torch.dtype | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | States | None = None,
     save_every: float = 60.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Progress]:
@@ -165,46 +174,48 @@ def fit(
 
     Give `steps` or `seconds`. AdamW (betas 0.9 and 0.99), gradients clipped to norm 1, learning rate `lr` times
     `learning_rate(fraction)`. `autocast` (say torch.bfloat16) is the dtype of the forward pass; weights stay as
-    they are. With `checkpoint`, the state is written to that file every `save_every` seconds of training and at
-    the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
+    they are. With `checkpoint`, a file such as runs/a/state.pt, the state is written beside it (`States`) every
+    `save_every` seconds of training, at the end, on Ctrl-C and where you break off; and a run that finds a state
+    goes on from it: for `steps`, to bit-identical weights on the CPU. A step is saved after you had its `Progress`.
     `clock` tells the seconds: the wall's, or say `time.process_time`, which stands while other programs run.
-    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
+    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where loss or gradient are no longer
+    finite, before that reaches the weights.
     """
     check_length(steps, seconds)
     device = device_of(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    step, spent = 0, 0.0
-    path = Path(checkpoint) if checkpoint else None
-    if path and path.exists():
-        step, spent = _restore(path, model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
-    last_save = spent
-    model.train()
+    states = checkpoint if isinstance(checkpoint, States) else States(checkpoint)
+    with states:
+        step, spent = states.restore(model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
+        model.train()
 
-    def fraction() -> float:
-        return min(1.0, step / steps if steps else spent / seconds)
+        def fraction() -> float:
+            return min(1.0, step / steps if steps else spent / seconds)
 
-    while fraction() < 1:
-        started = clock()
-        rate = lr * learning_rate(fraction())
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        with precision(device, autocast):
-            value = loss(step, generator)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        if not math.isfinite(value.item()):
-            raise UserError(f"loss at step {step}", value.item(), "a finite number; try a smaller learning rate")
-        optimizer.step()
-        if ema:
-            ema.update(model)
-        step, spent = step + 1, spent + clock() - started
-        if path and (spent - last_save >= save_every or fraction() >= 1):
-            _save(path, model, optimizer, ema, step, spent, {"seed": seed, "steps": steps, "seconds": seconds})
-            last_save = spent
-        yield Progress(step, fraction(), spent, value.item(), rate)
+        while fraction() < 1:
+            started = clock()
+            rate = lr * learning_rate(fraction())
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+            with precision(device, autocast):
+                value = loss(step, generator)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            norm = nn.utils.clip_grad_norm_(trained, 1.0)
+            check_finite(step, value.item(), norm.item(), states)
+            states.moving()
+            optimizer.step()
+            if ema:
+                ema.update(model)
+            step, spent = step + 1, spent + clock() - started
+            if states is not checkpoint:  # whoever brings their own says when all that belongs to the step is done
+                states.stand(step, spent)
+            yield Progress(step, fraction(), spent, value.item(), rate)
+            states.stand(step, spent)
+            if spent - states.saved_at >= save_every or fraction() >= 1:
+                states.save()
     model.eval()
 
 
@@ -214,26 +225,3 @@ def each(jobs: Sequence[Callable[[], float]]) -> Iterator[Progress]:
     for done, job in enumerate(jobs, 1):
         value = job()
         yield Progress(done, done / len(jobs), time.perf_counter() - started, value, 0.0)
-
-
-def _save(path, model, optimizer, ema, step, spent, run):
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent, "run": run}
-    if ema:
-        state |= {"ema": ema.model.state_dict(), "ema_step": ema.step}
-    atomic_write(path, lambda part: torch.save(state, part))
-
-
-def _restore(path, model, optimizer, ema, run) -> tuple[int, float]:
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        found = state["run"]
-    except Exception as error:
-        raise UserError(f"checkpoint {path}", type(error).__name__, "a whole checkpoint of this run") from error
-    if found != run or ("ema" in state) != (ema is not None):
-        raise UserError(f"checkpoint {path}", found, f"a checkpoint of the run {run}")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if ema:
-        ema.model.load_state_dict(state["ema"])
-        ema.step = state["ema_step"]
-    return state["step"], state["spent"]
