@@ -36,6 +36,7 @@ from matplotlib import pyplot as plt
 from minildm import denoise, evaluate, hinted, hints, levels, oracle, pictures, sample, scenes, show, tasks, weights
 from minildm.control import ControlNet, Hint
 from minildm.course import painting, widgets
+from minildm.edits import emptied
 from minildm.hints import Box
 
 STEPS, SCALE = 20, 3.0  # of every drawing below that does not say otherwise
@@ -498,12 +499,8 @@ for words, prompt in {
 
 n = 40
 full = scenes.draw(n, seed=141)
-row, slot = torch.arange(n), full.count - 1
-gone = scenes.Scenes(full.shape.clone(), full.colour, full.size, full.x, full.y, full.background)
-gone.shape[row, slot] = -1  # the last object of each scene is taken away
-around = full.boxes[row, slot] + torch.tensor([-1, -1, 1, 1]) * 2 / 32
-holes = (scenes.box_map(around)[:, None] > 0).float()  #                                   (n, 1, 32, 32)
-emptied, captions_40, noise_40 = scenes.render(gone), scenes.captions(full, seed=141, full=True), noises(n, 6)
+holed, holes = emptied(full)  # without the last object of each scene       (n, 3, 32, 32), (n, 1, 32, 32)
+captions_40, noise_40 = scenes.captions(full, seed=141, full=True), noises(n, 6)
 early, own = rows[7], []  # what the network wants early on, before we say what we know
 
 
@@ -515,14 +512,14 @@ def overheard(x, t, **said):
     return out
 
 
-film = tasks.states(pipe, captions_40, image=emptied, mask=holes, noise=noise_40, network=overheard, **how)
-refilled = tasks.finish(pipe, film, emptied, holes)
+film = tasks.states(pipe, captions_40, image=holed, mask=holes, noise=noise_40, network=overheard, **how)
+refilled = tasks.finish(pipe, film, holed, holes)
 alone = oracle.matches(oracle.read(refilled), full)["all"]
 print(f"\n40 scenes: everything right {share(alone)}; known pixels exact:",
-      bool(((refilled == emptied) | (holes > 0)).all()))  # fmt: skip
+      bool(((refilled == holed) | (holes > 0)).all()))  # fmt: skip
 bad = (~alone).nonzero()[:6, 0]
 show.figure(
-    show.strip([scenes.render(full)[bad], veiled(emptied, holes)[bad], pipe.decode(own[0])[bad], refilled[bad]],
+    show.strip([scenes.render(full)[bad], veiled(holed, holes)[bad], pipe.decode(own[0])[bad], refilled[bad]],
                ["the scene", "given", "what it wants at step 8", "the result"]),
     "Six that went wrong. Third row: the bare network's guess at step 8 of 20; fourth: what came out, cut to the hole.",
 )  # fmt: skip
@@ -857,9 +854,10 @@ check.exercise("14.boxes", in_its_box)
 # thing, the other a box for the other.
 
 # %%
-missing = [some[i] for some, i in zip(hints.boxes_of(full), slot.tolist(), strict=True)]  # one box for each hole
+last = (full.count - 1).tolist()
+missing = [some[i] for some, i in zip(hints.boxes_of(full), last, strict=True)]  # one box for each hole
 where = torch.cat([hints.layout(clip, [box]) for box in missing])
-retold = tasks.inpaint(pipe, captions_40, emptied, holes, noise=noise_40, control=[Hint(layout, where)], **how)
+retold = tasks.inpaint(pipe, captions_40, holed, holes, noise=noise_40, control=[Hint(layout, where)], **how)
 guided = oracle.matches(oracle.read(retold), full)["all"]
 print(f"everything right: the wrapper alone {share(alone)}")
 print(f"                  and a box         {share(guided)}")
