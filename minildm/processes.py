@@ -41,7 +41,7 @@ def joined(device: torch.device | str) -> Iterator[torch.device]:
     if device.type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", 0))
         if local >= torch.cuda.device_count():
-            raise UserError("processes on this machine", f"number {local}", f"{torch.cuda.device_count()}, as it has GPUs")
+            raise UserError("processes on this machine", local + 1, f"{torch.cuda.device_count()}, as it has GPUs")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     distributed.init_process_group(timeout=PATIENCE)
@@ -58,7 +58,7 @@ def shares(batch: int, accumulate: int = 1) -> list[range]:
     """
     parts = count() * accumulate
     if accumulate < 1 or batch < parts:
-        raise UserError("batch", batch, f"at least {parts}, a sample for each of {accumulate} parts in {count()} processes")
+        raise UserError("batch", batch, f"at least {parts}: {accumulate} parts in each of {count()} processes")
     ends = [batch * i // parts for i in range(parts + 1)]
     return [range(*ends[i : i + 2]) for i in range(rank() * accumulate, (rank() + 1) * accumulate)]
 
@@ -73,7 +73,7 @@ def totals(numbers: list[float], device: torch.device) -> list[float]:
 
 
 class _Step(nn.Module):
-    """A loss as a module, since DistributedDataParallel has to see where a step begins, where it ends, and the weights."""
+    """A loss as a module, since DistributedDataParallel has to see where a step begins and ends, and the weights."""
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
         super().__init__()
@@ -91,8 +91,7 @@ def shared(model: nn.Module, loss: Callable[..., Tensor]) -> Callable[..., Tenso
     """
     if count() == 1:
         return loss
-    step = _Step(model, loss)
-    return nn.parallel.DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return nn.parallel.DistributedDataParallel(_Step(model, loss), gradient_as_bucket_view=True)
 
 
 def alone(loss: Callable[..., Tensor]) -> AbstractContextManager:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from . import weights
+from . import processes, weights
 from .files import UserError, atomic_write
 from .hinted import control_run, upscaler_run
 from .readers import classifier_run, clip_run, digits_classifier_run, relations_run
@@ -84,13 +84,14 @@ def _start_from(source: str, model: UNet) -> None:
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,
-          resume: bool = False, snapshots: int = 0, device: str | torch.device = "cpu",
+          resume: bool = False, snapshots: int = 0, accumulate: int = 1, device: str | torch.device = "cpu",
           **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
     steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
     as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
-    and `state.pt`, from which `resume` goes on. options: as in `prepare`.
+    and `state.pt`, from which `resume` goes on. accumulate: parts each batch is taken in. options: as in `prepare`.
+    Of several processes (`processes.joined`) the first one writes all files.
     Raises `UserError` where the folder holds a run already and `resume` is not asked for.
     """
     folder = Path(folder)
@@ -102,10 +103,13 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
         steps = run.steps
     check_length(steps, seconds)  # before anything is written
     asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
-    atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
     ema = EMA(run.model, run.ema)
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
-                   autocast=run.autocast, checkpoint=state)  # fmt: skip
+                   autocast=run.autocast, checkpoint=state, batch=run.batch, accumulate=accumulate)  # fmt: skip
+    if processes.rank():
+        yield from progress
+        return
+    atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
     marks = parts = None
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
         for now in progress:

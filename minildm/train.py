@@ -166,8 +166,9 @@ def fit(
     Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
     """
     check_length(steps, seconds)
-    if batch is None and processes.count() * accumulate != 1:
-        raise UserError("processes, accumulate", (processes.count(), accumulate), "1 each: this loss takes whole batches")
+    together = processes.count()
+    if batch is None and together * accumulate != 1:
+        raise UserError("processes, accumulate", (together, accumulate), "1 each: this loss needs whole batches")
     parts = processes.shares(batch, accumulate) if batch else [None]
     device = device_of(model)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -176,7 +177,7 @@ def fit(
     path = Path(checkpoint) if checkpoint else None
     if path and path.exists():
         step, spent = _restore(path, model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
-    if processes.totals([step], device)[0] != step * processes.count():
+    if processes.totals([step], device)[0] != step * together:
         raise UserError(f"checkpoint {path}", f"step {step} here", "one file that all processes can read")
     last_save = spent
     ask = processes.shared(model, loss)
@@ -200,7 +201,7 @@ def fit(
             with nullcontext() if part is parts[-1] else processes.alone(ask):
                 with precision(device, autocast):
                     some = ask(step, source) * share
-                (some * processes.count()).backward()  # of which the mean over all processes is taken
+                (some * together).backward()  # of which the mean over all processes is taken
             value += some.detach()
         nn.utils.clip_grad_norm_(trained, 1.0)
         (value,) = processes.totals([value.item()], device)
@@ -211,7 +212,7 @@ def fit(
             ema.update(model)
         step, spent = step + 1, spent + clock() - started
         if seconds:
-            spent = processes.totals([spent], device)[0] / processes.count()  # all processes have to end together
+            spent = processes.totals([spent], device)[0] / together  # all processes have to end together
         if path and processes.rank() == 0 and (spent - last_save >= save_every or fraction() >= 1):
             _save(path, model, optimizer, ema, step, spent, {"seed": seed, "steps": steps, "seconds": seconds})
             last_save = spent
