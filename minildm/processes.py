@@ -32,7 +32,7 @@ def joined(device: torch.device | str) -> Iterator[torch.device]:
     """Meet the processes that were launched with this one, if any; yields the device that this one computes on.
 
     Of several GPUs each process gets its own. GPUs talk by NCCL, CPUs by gloo.
-    Raises `UserError` where a machine has fewer GPUs than processes.
+    Raises `UserError` where a machine has fewer GPUs than processes, and where another process was lost on the way.
     """
     device = torch.device(device)
     if count() > 1 or not all(name in os.environ for name in TOLD) or os.environ["WORLD_SIZE"] == "1":
@@ -47,6 +47,11 @@ def joined(device: torch.device | str) -> Iterator[torch.device]:
     distributed.init_process_group(timeout=PATIENCE)
     try:
         yield device
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        said = " ".join(str(error).split())
+        raise UserError("another process", said, "all to the end; --resume goes on from the last checkpoint") from error
     finally:
         distributed.destroy_process_group()
 

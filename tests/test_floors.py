@@ -26,8 +26,8 @@ FLOORS = {
     "cli": 7,
 }  # fmt: skip
 WING = "course"  # uses the library; the library never imports it
-HEAVY = {"anywidget", "diffusers", "IPython", "ipywidgets", "matplotlib", "scipy", "sklearn", "tokenizers",
-         "torchvision", "transformers", "typer"}  # fmt: skip
+HEAVY = {"accelerate", "anywidget", "diffusers", "IPython", "ipywidgets", "matplotlib", "scipy", "sklearn",
+         "tokenizers", "torchvision", "transformers", "typer"}  # fmt: skip
 LONGEST = 250
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
