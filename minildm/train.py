@@ -1,8 +1,7 @@
 """Losses, the average of the weights, and one training loop that reports as it goes.
 
-Everything random in a step is drawn from a generator seeded by (seed, step), or for each sample by (seed, step, its
-index). So a run is the same run whether or not it was interrupted, and there is no random state to save; and in the
-second case the same on one process or on many.
+Everything random in a step is drawn by (seed, step), or for each sample by (seed, step, its index). So a run is the
+same run whether or not it was interrupted, with no random state to save; and by sample also on any number of processes.
 """
 
 import math
