@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import weights
+from . import processes, weights
 from .checkpoint import States, cut
 from .files import UserError, append, atomic_write, sweep
 from .hinted import control_run, upscaler_run
@@ -87,18 +87,19 @@ def _start_from(source: str, model: UNet) -> None:
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,
-          resume: bool = False, snapshots: int = 0, device: str | torch.device = "cpu",
+          resume: bool = False, snapshots: int = 0, accumulate: int = 1, device: str | torch.device = "cpu",
           **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
     steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
     as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
-    and the last states of the run (`checkpoint.States`), from which `resume` goes on. options: as in `prepare`.
+    and the last states of the run (`checkpoint.States`), from which `resume` goes on. accumulate: parts each batch is
+    taken in. options: as in `prepare`. Of several processes (`processes.joined`) the first one writes all files.
     Raises `UserError` where the folder holds a run already and `resume` is not asked for, and where `fit` and
     `States` do: for a full disk, say, or while another training writes into the folder.
     """
     folder = Path(folder)
-    states = States(folder / "state.pt")
+    states = States(folder / "state.pt", writes=processes.rank() == 0)
     if states.files() and not resume:
         raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
     run = prepare(name, seed=seed, device=device, **options)
@@ -108,7 +109,10 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
     asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
     ema = EMA(run.model, run.ema)
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
-                   autocast=run.autocast, checkpoint=states)  # fmt: skip
+                   autocast=run.autocast, checkpoint=states, batch=run.batch, accumulate=accumulate)  # fmt: skip
+    if processes.rank():
+        yield from progress
+        return
     metrics = folder / "metrics.jsonl"
     with states, closing(progress):
         sweep(folder)

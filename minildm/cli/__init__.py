@@ -16,7 +16,7 @@ import typer
 
 from .. import evaluate as evaluation
 from .. import league as contest
-from .. import pngs, recipes, weights
+from .. import pngs, processes, recipes, weights
 from ..devices import best_device
 from ..files import UserError
 from .drawing import picture, recipe
@@ -51,6 +51,7 @@ def train(
     seconds: Annotated[float | None, number(float, 1, help="Seconds of training, instead of steps.")] = None,
     seed: Seed = 0,
     snapshots: Annotated[int, number(int, 0, help="Models to save on the way.")] = 0,
+    accumulate: Annotated[int, number(int, 1, help="Parts of a batch, one after the other: less memory.")] = 1,
     objects: Annotated[int | None, number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
     captions: Annotated[bool, typer.Option(help="pixel: with prompts or without.")] = True,
     small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
@@ -63,7 +64,10 @@ def train(
     start: Annotated[str | None, typer.Option(help="latent, pixel: a trained model to go on from, likewise.")] = None,
     model: Annotated[str | None, typer.Option(help="edges, layout: the model to steer, likewise.")] = None,
 ) -> None:
-    """Train a model by a recipe into a folder that `picture` and `evaluate` take."""
+    """Train a model by a recipe into a folder that `picture` and `evaluate` take.
+
+    On several GPUs: torchrun --nproc_per_node 8 --no-python minildm train ...
+    """
     from tqdm import tqdm
 
     given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip, "start": start,
@@ -75,21 +79,26 @@ def train(
         name = min(refused)
         raise UserError(name, options[name], f"no such option, for the recipe {recipe}")
     device = "cuda" if best_device().type == "cuda" else "cpu"  # bfloat16 training was never tried on Apple's GPUs
-    run = recipes.train(recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots,
-                        device=device, **options)  # fmt: skip
-    with tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr) as bar, stopping():
-        try:
-            with closing(run):
+    with processes.joined(device) as device:
+        first = processes.rank() == 0
+        run = recipes.train(recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots,
+                            accumulate=accumulate, device=device, **options)  # fmt: skip
+        bar = tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr, disable=not first)
+        with bar, stopping(), closing(run):
+            try:
                 for now in run:
                     if bar.n == 0:  # a resumed run has a part behind it, which says nothing about its pace
                         bar.initial = bar.n = now.fraction
                     bar.set_postfix_str(f"step {now.step}, loss {now.loss:.4f}", refresh=False)
                     bar.update(now.fraction - bar.n)
-        except KeyboardInterrupt as stop:
-            bar.close()
-            warn(f"stopped; this goes on: {again(context)}")
-            raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
-    typer.echo(out)
+            except KeyboardInterrupt as stop:
+                run.close()
+                bar.close()
+                if first:
+                    warn(f"stopped; this goes on: {again(context)}")
+                raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
+    if first:
+        typer.echo(out)
 
 
 @app.command()
