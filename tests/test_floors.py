@@ -28,7 +28,7 @@ FLOORS = {
 }  # fmt: skip
 WING = "course"  # uses the library; the library never imports it
 HEAVY = {"accelerate", "anywidget", "diffusers", "IPython", "ipywidgets", "matplotlib", "scipy", "sklearn",
-         "tokenizers", "torchvision", "transformers", "typer"}  # fmt: skip
+         "tokenizers", "torchvision", "transformers", "typer", "webdataset"}  # fmt: skip
 LONGEST = 250
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
