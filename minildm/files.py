@@ -14,7 +14,15 @@ class UserError(ValueError):
     """
 
     def __init__(self, what: str, got: object, allowed: str):
-        super().__init__(f"{what}: got {got!r}; expected {allowed}")
+        super().__init__(f"{what}: got {got!r}; expected {allowed}".replace("\n", " "))
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether there is such a file or folder; False too for a name that none can have, where `exists` may raise."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def atomic_write(path: str | Path, content: bytes | Callable[[Path], object]) -> Path:
