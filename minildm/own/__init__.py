@@ -1,0 +1,1 @@
+"""One's own pictures: looked at, kept as latents, and trained on."""
