@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from . import weights
 from .files import UserError, atomic_write
@@ -88,37 +89,86 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
           **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
-    steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
-    as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
-    and `state.pt`, from which `resume` goes on. options: as in `prepare`.
+    steps or seconds: by default the recipe's own number of steps. The rest as in `into`; options as in `prepare`.
     Raises `UserError` where the folder holds a run already and `resume` is not asked for.
     """
-    folder = Path(folder)
-    state = folder / "state.pt"
-    if state.exists() and not resume:
-        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
+    check_free(folder, resume)
     run = prepare(name, seed=seed, device=device, **options)
+    yield from into(folder, run, {"recipe": name, "seed": seed} | options, steps, seconds, seed, snapshots)
+
+
+class Watch:
+    """What is looked at while a run goes on: figures for its lines, and whatever else is to be done with them."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def figures(self, model: nn.Module) -> dict[str, float]:
+        """Numbers of the averaged network, for a line of `metrics.jsonl`."""
+        return {"check": self.run.check(model)}
+
+    def line(self, line: dict[str, float]) -> None:
+        """Called with each line that is written."""
+
+    def step(self, now: Progress, model: nn.Module) -> None:
+        """Called after each step."""
+
+
+def check_free(folder: str | Path, resume: bool) -> None:
+    """Raises `UserError` where the folder holds a run already and `resume` is not asked for."""
+    if (Path(folder) / "state.pt").exists() and not resume:
+        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
+
+
+def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, seconds: float | None = None,
+         seed: int = 0, snapshots: int = 0, watch: Watch | None = None) -> Iterator[Progress]:  # fmt: skip
+    """Train a run into `folder`, or go on with the one that is there, and yield its progress.
+
+    `folder` gets the trained model, `run.json` (`asked`), `metrics.jsonl` (`MARKS` lines; the loss is the mean of the
+    steps since the line before) and `state.pt`, from which an interrupted run goes on. snapshots: models saved on the
+    way, evenly spread, as folder/snapshot-1 and so on.
+    """
+    folder, watch = Path(folder), watch or Watch(run)
     if steps is None and seconds is None:
         steps = run.steps
     check_length(steps, seconds)  # before anything is written
-    asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
+    asked = asked | {"steps": steps, "seconds": seconds, "snapshots": snapshots}
     atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
     ema = EMA(run.model, run.ema)
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
-                   autocast=run.autocast, checkpoint=state)  # fmt: skip
+                   autocast=run.autocast, checkpoint=folder / "state.pt")  # fmt: skip
     marks = parts = None
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        for now in progress:
-            before, marks = marks, int(now.fraction * MARKS)
-            if marks != before:
-                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
-                log.write(json.dumps(line | {"check": run.check(ema.model)}) + "\n")
-                log.flush()
-            before, parts = parts, int(now.fraction * (snapshots + 1))
-            if before is not None and before < parts <= snapshots:
-                weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
-            yield now
+    losses: list[float] = []
+    for now in progress:
+        losses.append(now.loss)
+        if marks is None:
+            _forget(folder / "metrics.jsonl", now.step)
+        before, marks = marks, int(now.fraction * MARKS)
+        if marks != before:
+            line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": sum(losses) / len(losses)}
+            line |= watch.figures(ema.model)
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(line) + "\n")
+            losses.clear()
+            watch.line(line)
+        before, parts = parts, int(now.fraction * (snapshots + 1))
+        if before is not None and before < parts <= snapshots:
+            weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
+        watch.step(now, ema.model)
+        yield now
     weights.save(run.finish(ema.model), folder)
+
+
+def _forget(path: Path, step: int) -> None:
+    """Leave out the lines of steps that are done again: those after the last state, and one that was cut short."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] < step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    atomic_write(path, "".join(kept).encode())
 
 
 RECIPES = {
