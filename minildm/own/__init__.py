@@ -10,7 +10,8 @@
 from .album import Album, look
 from .buckets import Order, places
 from .latents import Latents, Wanted
-from .plans import KINDS, Plan, plan
+from .plans import KINDS, Plan, plan, usual
 from .training import check, encode, train
 
-__all__ = ["KINDS", "Album", "Latents", "Order", "Plan", "Wanted", "check", "encode", "look", "places", "plan", "train"]
+__all__ = ["KINDS", "Album", "Latents", "Order", "Plan", "Wanted", "check", "encode", "look", "places", "plan", "train",
+           "usual"]

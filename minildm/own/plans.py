@@ -17,7 +17,7 @@ from ..vae import VAE
 from . import words
 from .album import Album, look
 from .latents import encoder_digest
-from .settings import LatentTraining, TextConfig, Training, VAETraining, changed
+from .settings import LatentTraining, TextConfig, Training, VAETraining, changed, names, told
 
 KINDS = ("latent", "vae")
 STEP = 8  # sides of pictures are multiples of this, or of what the networks need
@@ -51,15 +51,15 @@ class Plan:
 
     def report(self, names: int | None = 5) -> str:
         """What was found in the folder, and how well the autoencoder knows such pictures; see `Album.report`."""
-        told = self.album.report(names)
+        text = self.album.report(names)
         if self.kind == "vae" and self.fresh:
-            return told
+            return text
         found = self.psnr
-        told += f"\n  autoencoder {found:.1f} dB PSNR on these pictures"
+        text += f"\n  autoencoder {found:.1f} dB PSNR on these pictures"
         if self.kind == "latent" and found < POOR:
-            told += f", and below {POOR:g} they blur; train one first:"
-            told += f"\n             minildm train vae --data {self.album.path} --out VAE, then --vae VAE here"
-        return told
+            text += f", and below {POOR:g} they blur; train one first:"
+            text += f"\n             minildm train vae --data {self.album.path} --out VAE, then --vae VAE here"
+        return text
 
     @cached_property
     @torch.no_grad()
@@ -89,6 +89,8 @@ def plan(kind: str, data: str | Path, *, vae: str | None = None, clip: str | Non
     """
     if kind not in KINDS:
         raise UserError("recipe", kind, "one of " + ", ".join(KINDS) + ", for pictures of one's own")
+    if kind == "latent" and start == "none":
+        start = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         make = _vae if kind == "vae" else _latent
@@ -101,6 +103,15 @@ def plan(kind: str, data: str | Path, *, vae: str | None = None, clip: str | Non
         "pictures": len(made.album.pictures), "vae": vae, "clip": clip, "start": start, "encoder": encoder,
     }  # fmt: skip
     return made
+
+
+def usual(kind: str) -> list[str]:
+    """All settings of a kind of training that starts from nothing, as they are if nobody changes them."""
+    configs = {"training": LatentTraining(), "unet": UNET_CONFIG, "text": TextConfig()}
+    if kind == "vae":
+        configs = {"training": VAETraining(), "vae": VAE_CONFIG}
+    values = [value for config in configs.values() for value in dataclasses.asdict(config).values()]
+    return [f"{name}={told(value)}" for name, value in zip(names(configs), values, strict=True)]
 
 
 def _vae(data, vae, clip, start, settings) -> Plan:
@@ -140,14 +151,15 @@ def _latent(data, vae, clip, start, settings) -> Plan:
     coder = weights.load(vae or SHIPPED_VAE) if vae or not before else before.vae
     if not isinstance(coder, VAE):
         raise UserError("vae", vae, "an autoencoder, as `minildm train vae` makes one")
+    tower = getattr(weights.load(clip), "text", None) if clip is not None else None
+    if clip is not None and tower is None:
+        raise UserError("clip", clip, "a mini-CLIP or a model with a text tower")
     halvings = 2 ** (len(configs["unet"].block_out_channels) - 1)
     album = look(data, training.size, max(STEP, coder.config.downscale * halvings), training.held_out)
     # only what is trained on, or the held-out captions' words would have vectors that nothing ever moved
     captions = [album.pictures[i].caption for i in album.numbers(held_out=False)]
     if clip is not None:
-        text = getattr(weights.load(clip), "text", None)
-        if text is None:
-            raise UserError("clip", clip, "a mini-CLIP or a model with a text tower")
+        text = tower
     elif before:
         text = before.text if published else words.grown(before.text, captions)
     else:

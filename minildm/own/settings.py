@@ -75,6 +75,13 @@ def names(configs: Mapping[str, object]) -> list[str]:
             for part, config in configs.items() for field in dataclasses.fields(config)]  # fmt: skip
 
 
+def told(value: object) -> str:
+    """A value as it is written in a setting."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(told, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
+
+
 def changed(configs: Mapping[str, object], settings: Sequence[str]) -> dict[str, object]:
     """The dataclasses with these settings, texts NAME=VALUE, the last of a name counts.
 
