@@ -184,5 +184,5 @@ def _run(plan, model, loss, figures, finish) -> Run:
         return found.get("held_out", found["seen"])
 
     training = plan.training
-    return Run(model, loss, check, finish, training.steps, training.lr, training.ema,
-               torch.bfloat16 if training.bf16 else None)  # fmt: skip
+    bf16 = device_of(model).type == "cuda" if training.bf16 is None else training.bf16
+    return Run(model, loss, check, finish, training.steps, training.lr, training.ema, torch.bfloat16 if bf16 else None)

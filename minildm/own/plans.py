@@ -28,7 +28,7 @@ UNET_CONFIG = UNetConfig(
     block_out_channels=(64, 128), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4), context_dim=128,
     linear_projection=True, norm_num_groups=16,
 )  # fmt: skip
-POOR = 28.0  # decibels: below, an autoencoder blurs what a model could have learned to draw
+POOR = 22.0  # decibels: below, an autoencoder blurs what a model could have learned to draw
 MEASURED = 64  # pictures that an autoencoder is tried on
 
 

@@ -22,7 +22,7 @@ class Training:
     held_out: float = 0.05  # share of the pictures that is never trained on
     flips: bool = False  # show half of the pictures mirrored; not where a caption says left, or letters are seen
     samples: int = 10  # sheets of pictures on the way
-    bf16: bool = True  # compute in bfloat16; the weights stay float32
+    bf16: bool | None = None  # compute in bfloat16; none: on a GPU alone. On a CPU these small batches are slower in it
 
     def __post_init__(self):
         for name, least, most in RANGES:
@@ -49,6 +49,7 @@ class LatentTraining(Training):
 class VAETraining(Training):
     """Of an autoencoder."""
 
+    batch: int = 8  # more steps of fewer pictures came nearer in the same time
     steps: int = 1500
     kl_weight: float = 0.001  # of the KL term beside the squared error
 

@@ -65,8 +65,5 @@ def check(plan: Plan, folder: str | Path, resume: bool = False, steps: int | Non
             if before.get(name) != value and name not in ("data", "vae"):  # which may lie elsewhere now
                 raise UserError(f"{name}, on resuming", value, f"{before.get(name)}, as the run in {folder} began")
     if tensorboard:
-        import importlib.util
-
-        if importlib.util.find_spec("tensorboard") is None:
-            board(folder)
+        board()
     return folder

@@ -30,7 +30,7 @@ class Watched(recipes.Watch):
         self.figures, self.plan, self.folder = figures, plan, folder
         self.prompts = list(prompts) or usual_prompts(plan)
         self.part: int | None = None
-        self.board = board(folder / "tensorboard") if tensorboard else None
+        self.board = board()(str(folder / "tensorboard")) if tensorboard else None
 
     def line(self, line: dict[str, float]) -> None:
         if self.board:
@@ -86,10 +86,10 @@ def there_and_back(plan: Plan, vae: nn.Module) -> Tensor:
     return torch.cat([x, vae.decode(vae.encode(x)[0]).clamp(-1, 1)]).float().cpu()
 
 
-def board(folder: Path):
+def board() -> type:
     """TensorBoard's writer. Raises `UserError` where the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError("--tensorboard", "no package tensorboard", "it after pip install tensorboard") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter
