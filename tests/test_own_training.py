@@ -313,6 +313,18 @@ def test_a_frozen_tower_stays_as_it_is_and_answers_once(folder, vae, tmp_path, m
     assert torch.allclose(remembered(["b", "a", "b"])["context"], states[0], atol=1e-5) and len(asked) == 2
 
 
+def test_captions_that_are_too_long_are_counted_once_and_not_warned_of(folder, vae, tmp_path):
+    long = shutil.copytree(folder, tmp_path / "pictures")
+    rows = [json.loads(line) for line in (long / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows[:7]:
+        row["text"] += " and a house" * 30
+    (long / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    plan = own.plan("latent", long, vae=vae, settings=TINY)
+    assert "captions  7 are longer than the text tower reads: 75 tokens" in plan.report()
+    ran(plan, tmp_path / "out", steps=2)  # a warning would be an error here
+    assert "text tower reads" not in own.plan("latent", folder, vae=vae, settings=TINY).report()
+
+
 def tiny_condition(pipe, said):
     return {"context": pipe.text(list(said))}
 

@@ -1,5 +1,6 @@
 """The losses of both trainings, and the numbers that show whether a model learns or only memorises."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -116,7 +117,8 @@ def latent_run(plan: Plan, latents: Latents) -> tuple[Run, Figures]:
     batch = batches(plan)
 
     def error(model: nn.Module, z: Tensor, said: list[str], generator: torch.Generator, noisy: float = 0.0) -> Tensor:
-        unet, told = (model.unet, {"context": model.text(said)}) if plan.learns_words else (model, remembered(said))
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of long captions: the report counts them
+            unet, told = (model.unet, {"context": model.text(said)}) if plan.learns_words else (model, remembered(said))
         z = (z * factor).to(device_of(model))
         return diffusion_loss(unet, z, pipe.schedule, pipe.prediction, generator, noisy, **told)
 

@@ -54,12 +54,21 @@ class Plan:
         text = self.album.report(names)
         if self.kind == "vae" and self.fresh:
             return text
+        if self.too_long:
+            most = self.model.text.tokenizer.model_max_length - 2
+            text += f"\n  captions  {self.too_long} are longer than the text tower reads: {most} tokens, and no more"
         found = self.psnr
         text += f"\n  autoencoder {found:.1f} dB PSNR on these pictures"
         if self.kind == "latent" and found < POOR:
             text += f", and below {POOR:g} they blur; train one first:"
             text += f"\n             minildm train vae --data {self.album.path} --out VAE, then --vae VAE here"
         return text
+
+    @cached_property
+    def too_long(self) -> int:
+        """How many captions the text tower does not read to their end."""
+        captions = [one.caption for one in self.album.pictures]
+        return 0 if self.kind == "vae" else words.too_long(self.model.text, captions)
 
     @cached_property
     @torch.no_grad()

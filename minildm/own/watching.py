@@ -1,5 +1,6 @@
 """What is seen of a run while it goes on: figures, sheets of pictures, TensorBoard."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,8 +72,9 @@ def drawn(plan: Plan, pipe: nn.Module, prompts: Sequence[str]) -> Tensor:
     height, width = plan.album.place
     shape = pipe.latent_shape(height, width)
     noise = torch.randn(COLUMNS, *shape, generator=torch.Generator().manual_seed(SEED))
-    rows = [text2img(pipe, [prompt] * COLUMNS, steps=STEPS, scale=SCALE, noise=noise, height=height, width=width)
-            for prompt in prompts]  # fmt: skip
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of long captions: the report counts them
+        rows = [text2img(pipe, [prompt] * COLUMNS, steps=STEPS, scale=SCALE, noise=noise, height=height, width=width)
+                for prompt in prompts]  # fmt: skip
     return torch.cat(rows).float().cpu()
 
 

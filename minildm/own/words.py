@@ -42,3 +42,9 @@ def grown(text: Text, captions: Sequence[str]) -> Text:
     kept = {name: tensor for name, tensor in text.model.state_dict().items() if "embeddings." not in name}
     new.model.load_state_dict(kept, strict=False)
     return new
+
+
+def too_long(text: Text, captions: Sequence[str]) -> int:
+    """How many of the captions have more tokens than a tower reads; the end of such a one is cut off."""
+    rows = text.tokenizer([caption.lower() for caption in captions], verbose=False)["input_ids"]
+    return sum(len(row) > text.tokenizer.model_max_length for row in rows)
