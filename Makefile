@@ -13,7 +13,7 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint browser notebooks checkpoints league parity real measurements
+.PHONY: help lab test quick lint browser notebooks checkpoints league parity real kills measurements
 .PHONY: lab-environment test-environment browser-environment
 
 help:  ## show this list
@@ -36,6 +36,9 @@ real: test-environment  ## published weights here and in diffusers (WEIGHTS=fold
 
 parity: test-environment  ## our networks, samplers and files against diffusers
 	$(VENV) -m pytest tests/parity tests/test_published.py tests/test_planted_faults.py
+
+kills: test-environment  ## kill a training at 50 random moments, go on each time, compare the weights to the last bit
+	$(VENV) tools/kills.py --record
 
 browser: browser-environment  ## the widgets in a real JupyterLab, in this machine's Chromium or Chrome
 	$(VENV) -m pytest -rs tests/browser/test_browser.py

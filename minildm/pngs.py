@@ -48,17 +48,14 @@ def named(path: str | Path) -> Path:
 def save(image: "Image", path: str | Path, recipe: Recipe) -> Path:
     """Write an image and its recipe as a PNG file, whole or not at all. Returns the path.
 
-    Raises `UserError` as `named` does, and where no file can be written.
+    Raises `UserError` as `named` and `atomic_write` do.
     """
     from PIL.PngImagePlugin import PngInfo
 
     path, text = named(path), PngInfo()
     text.add_itxt(KEY, json.dumps(recipe, ensure_ascii=False))
     image.save(file := io.BytesIO(), format="png", pnginfo=text)
-    try:
-        return atomic_write(path, file.getvalue())
-    except OSError as error:
-        raise UserError("out", str(path), f"a file that can be written ({error.strerror})") from error
+    return atomic_write(path, file.getvalue())
 
 
 def read(path: str | Path) -> tuple["Image", Recipe]:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from . import processes, weights
-from .files import UserError, atomic_write
+from .checkpoint import States, cut
+from .files import UserError, append, atomic_write, sweep
 from .hinted import control_run, upscaler_run
 from .readers import classifier_run, clip_run, digits_classifier_run, relations_run
 from .runs import (
@@ -90,13 +93,14 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
 
     steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
     as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
-    and `state.pt`, from which `resume` goes on. accumulate: parts each batch is taken in. options: as in `prepare`.
-    Of several processes (`processes.joined`) the first one writes all files.
-    Raises `UserError` where the folder holds a run already and `resume` is not asked for.
+    and the last states of the run (`checkpoint.States`), from which `resume` goes on. accumulate: parts that each batch
+    is taken in. options: as in `prepare`. Of several processes (`processes.joined`) the first one writes all files.
+    Raises `UserError` where the folder holds a run already and `resume` is not asked for, and where `fit` and
+    `States` do: for a full disk, say, or while another training writes into the folder.
     """
     folder = Path(folder)
-    state = folder / "state.pt"
-    if state.exists() and not resume:
+    states = States(folder / "state.pt", writes=processes.rank() == 0)
+    if states.files() and not resume:
         raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
     run = prepare(name, seed=seed, device=device, **options)
     if steps is None and seconds is None:
@@ -105,24 +109,29 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
     asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
     ema = EMA(run.model, run.ema)
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
-                   autocast=run.autocast, checkpoint=state, batch=run.batch, accumulate=accumulate)  # fmt: skip
+                   autocast=run.autocast, checkpoint=states, batch=run.batch, accumulate=accumulate)  # fmt: skip
     if processes.rank():
         yield from progress
         return
-    atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
-    marks = parts = None
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        for now in progress:
+    metrics = folder / "metrics.jsonl"
+    with states, closing(progress):
+        sweep(folder)
+        begun, done = states.step, states.step / steps if steps else states.spent / seconds
+        marks, parts = int(done * MARKS) if begun else None, int(done * (snapshots + 1))
+        first = next(progress, None)  # the state of another run is refused here, before anything is changed
+        atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
+        cut(metrics, begun)
+        for now in chain([first] if first else [], progress):
             before, marks = marks, int(now.fraction * MARKS)
             if marks != before:
                 line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
-                log.write(json.dumps(line | {"check": run.check(ema.model)}) + "\n")
-                log.flush()
+                append(metrics, json.dumps(line | {"check": run.check(ema.model)}))
             before, parts = parts, int(now.fraction * (snapshots + 1))
-            if before is not None and before < parts <= snapshots:
+            if before < parts <= snapshots:
                 weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
+            states.stand(now.step, now.seconds)  # its line is written before its state can be saved
             yield now
-    weights.save(run.finish(ema.model), folder)
+        weights.save(run.finish(ema.model), folder)
 
 
 RECIPES = {

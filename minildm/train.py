@@ -1,7 +1,8 @@
 """Losses, the average of the weights, and one training loop that reports as it goes.
 
 Everything random in a step is drawn by (seed, step), or for each sample by (seed, step, its index). So a run is the
-same run whether or not it was interrupted, with no random state to save; and by sample also on any number of processes.
+same run whether or not it was interrupted, and by sample also on any number of processes. `checkpoint` keeps what it
+has to go on from.
 """
 
 import math
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from . import draws, processes
+from .checkpoint import States
 from .denoise import target
 from .devices import device_of, precision
-from .files import UserError, atomic_write
+from .files import UserError
 from .levels import Schedule
 from .vae import kl_divergence, sample_latent
 
@@ -136,6 +138,14 @@ def check_length(steps: int | None, seconds: float | None) -> None:
         raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
 
 
+def check_finite(step: int, loss: float, norm: float, states: States) -> None:
+    """Raises `UserError` with likely causes and the last good state, unless loss and gradient norm are finite."""
+    for what, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            causes = "a learning rate too large, data that holds nan or inf, or an overflow of half precision"
+            raise UserError(f"{what} at step {step}", value, f"a finite number; likely {causes}; {states.last()}")
+
+
 def fit(
     model: nn.Module,
     loss: Loss,
@@ -146,7 +156,7 @@ def fit(
     ema: EMA | None = None,
     seed: int = 0,
     autocast: torch.dtype | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | States | None = None,
     save_every: float = 60.0,
     clock: Callable[[], float] = time.perf_counter,
     batch: int | None = None,
@@ -156,13 +166,15 @@ def fit(
 
     Give `steps` or `seconds`. AdamW (betas 0.9 and 0.99), gradients clipped to norm 1, learning rate `lr` times
     `learning_rate(fraction)`. `autocast` (say torch.bfloat16) is the dtype of the forward pass; weights stay as
-    they are. With `checkpoint`, the state is written to that file every `save_every` seconds of training and at
-    the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
+    they are. With `checkpoint`, a file such as runs/a/state.pt, the state is written beside it (`States`) every
+    `save_every` seconds of training, at the end, on Ctrl-C and where you break off; and a run that finds a state
+    goes on from it: for `steps`, to bit-identical weights on the CPU. A step is saved after you had its `Progress`.
     `clock` tells the seconds: the wall's, or say `time.process_time`, which stands while other programs run.
     With `batch`, the loss is the mean over so many samples and can be asked for some: `loss(step, draws.Draws)`, see
     `draws.places`. Then the processes of a launch (`processes.joined`) take a part of each batch, one after the other
     in `accumulate` parts, which need less memory. How many parts there are changes the weights by rounding only.
-    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
+    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where loss or gradient are no longer
+    finite, before that reaches the weights.
     """
     check_length(steps, seconds)
     together = processes.count()
@@ -172,50 +184,50 @@ def fit(
     device = device_of(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    step, spent = 0, 0.0
-    path = Path(checkpoint) if checkpoint else None
-    if path and path.exists():
-        step, spent = _restore(path, model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
-    if processes.totals([step], device)[0] != step * together:
-        raise UserError(f"checkpoint {path}", f"step {step} here", "one file that all processes can read")
-    last_save = spent
-    ask = processes.shared(model, loss)
-    model.train()
+    states = checkpoint if isinstance(checkpoint, States) else States(checkpoint, writes=processes.rank() == 0)
+    with states:
+        step, spent = states.restore(model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
+        if processes.totals([step], device)[0] != step * together:
+            raise UserError(f"checkpoint {states.path}", f"step {step} here", "states that all processes can read")
+        ask = processes.shared(model, loss)
+        model.train()
 
-    def fraction() -> float:
-        return min(1.0, step / steps if steps else spent / seconds)
+        def fraction() -> float:
+            return min(1.0, step / steps if steps else spent / seconds)
 
-    while fraction() < 1:
-        started = clock()
-        rate = lr * learning_rate(fraction())
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        value = 0.0
-        for part in parts:
-            if part is None:
-                source, share = torch.Generator().manual_seed(seed * 1_000_003 + step), 1.0
-            else:
-                source, share = draws.Draws(seed, step, part), len(part) / batch
-            with nullcontext() if part is parts[-1] else processes.alone(ask):
-                with precision(device, autocast):
-                    some = ask(step, source) * share
-                (some * together).backward()  # of which the mean over all processes is taken
-            value += some.detach()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        (value,) = processes.totals([value.item()], device)
-        if not math.isfinite(value):
-            raise UserError(f"loss at step {step}", value, "a finite number; try a smaller learning rate")
-        optimizer.step()
-        if ema:
-            ema.update(model)
-        step, spent = step + 1, spent + clock() - started
-        if seconds:
-            spent = processes.totals([spent], device)[0] / together  # all processes have to end together
-        if path and processes.rank() == 0 and (spent - last_save >= save_every or fraction() >= 1):
-            _save(path, model, optimizer, ema, step, spent, {"seed": seed, "steps": steps, "seconds": seconds})
-            last_save = spent
-        yield Progress(step, fraction(), spent, value, rate)
+        while fraction() < 1:
+            started = clock()
+            rate = lr * learning_rate(fraction())
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            value = 0.0
+            for part in parts:
+                if part is None:
+                    source, share = torch.Generator().manual_seed(seed * 1_000_003 + step), 1.0
+                else:
+                    source, share = draws.Draws(seed, step, part), len(part) / batch
+                with nullcontext() if part is parts[-1] else processes.alone(ask):
+                    with precision(device, autocast):
+                        some = ask(step, source) * share
+                    (some * together).backward()  # of which the mean over all processes is taken
+                value += some.detach()
+            norm = nn.utils.clip_grad_norm_(trained, 1.0)
+            (value,) = processes.totals([value.item()], device)
+            check_finite(step, value, norm.item(), states)
+            states.moving()
+            optimizer.step()
+            if ema:
+                ema.update(model)
+            step, spent = step + 1, spent + clock() - started
+            if seconds:
+                spent = processes.totals([spent], device)[0] / together  # all processes have to end together
+            if states is not checkpoint:  # whoever brings their own says when all that belongs to the step is done
+                states.stand(step, spent)
+            yield Progress(step, fraction(), spent, value, rate)
+            states.stand(step, spent)
+            if spent - states.saved_at >= save_every or fraction() >= 1:
+                states.save()
     model.eval()
 
 
@@ -225,26 +237,3 @@ def each(jobs: Sequence[Callable[[], float]]) -> Iterator[Progress]:
     for done, job in enumerate(jobs, 1):
         value = job()
         yield Progress(done, done / len(jobs), time.perf_counter() - started, value, 0.0)
-
-
-def _save(path, model, optimizer, ema, step, spent, run):
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent, "run": run}
-    if ema:
-        state |= {"ema": ema.model.state_dict(), "ema_step": ema.step}
-    atomic_write(path, lambda part: torch.save(state, part))
-
-
-def _restore(path, model, optimizer, ema, run) -> tuple[int, float]:
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        found = state["run"]
-    except Exception as error:
-        raise UserError(f"checkpoint {path}", type(error).__name__, "a whole checkpoint of this run") from error
-    if found != run or ("ema" in state) != (ema is not None):
-        raise UserError(f"checkpoint {path}", found, f"a checkpoint of the run {run}")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if ema:
-        ema.model.load_state_dict(state["ema"])
-        ema.step = state["ema_step"]
-    return state["step"], state["spent"]

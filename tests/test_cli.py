@@ -295,7 +295,7 @@ def test_broken_checkpoints_are_one_line_and_leave_nothing(model, tmp_path):
 def test_a_picture_that_cannot_be_written_is_one_line(model, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     line = refuses("picture", PROMPT, "--model", model, "--steps", 1, "--out", tmp_path / "file" / "a.png")
-    assert "out: got" in line
+    assert line.startswith("error: file: got") and "a.png" in line
 
 
 def test_pictures_without_a_recipe_are_refused(tmp_path, picture):

@@ -6,7 +6,9 @@ What a command finds out goes to stdout, and how it gets on to stderr. A mistake
 on stderr and exit code 2.
 """
 
+import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,7 @@ from .. import pngs, processes, recipes, weights
 from ..devices import best_device
 from ..files import UserError
 from .drawing import picture, recipe
-from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, loaded, number, warn
+from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, again, loaded, number, stopping, warn
 
 DRAWING = {"objects", "captions", "small", "vae", "clip", "start"}
 TAKEN = {  # which options of `train` a recipe has; the others have none
@@ -41,6 +43,7 @@ app.command()(picture)
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="One of " + ", ".join(recipes.RECIPES) + ".")],
     out: Annotated[Path, typer.Option(help="The folder for the model and the state of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
@@ -80,18 +83,20 @@ def train(
         first = processes.rank() == 0
         run = recipes.train(recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots,
                             accumulate=accumulate, device=device, **options)  # fmt: skip
-        with tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr, disable=not first) as bar:
+        bar = tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr, disable=not first)
+        with bar, stopping():
             try:
-                for now in run:
-                    if bar.n == 0:  # a resumed run has a part behind it, which says nothing about its pace
-                        bar.initial = bar.n = now.fraction
-                    bar.set_postfix_str(f"step {now.step}, loss {now.loss:.4f}", refresh=False)
-                    bar.update(now.fraction - bar.n)
-            except KeyboardInterrupt:
+                with closing(run):
+                    for now in run:
+                        if bar.n == 0:  # a resumed run has a part behind it, which says nothing about its pace
+                            bar.initial = bar.n = now.fraction
+                        bar.set_postfix_str(f"step {now.step}, loss {now.loss:.4f}", refresh=False)
+                        bar.update(now.fraction - bar.n)
+            except KeyboardInterrupt as stop:
                 bar.close()
                 if first:
-                    warn(f"stopped; the same command with --resume goes on from the last state in {out}")
-                raise typer.Exit(130) from None
+                    warn(f"stopped; this goes on: {again(context)}")
+                raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
     if first:
         typer.echo(out)
 

@@ -1,8 +1,14 @@
 """What the commands have in common: their options, the look of a progress bar, one line for every mistake."""
 
 import math
+import os
+import shlex
+import signal
+import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -46,15 +52,37 @@ def warn(text: str) -> None:
     typer.echo(f"warning: {text}", err=True)
 
 
+@contextmanager
+def stopping() -> Iterator[None]:
+    """SIGTERM, which clusters send some seconds before they kill, is a `KeyboardInterrupt` too, with its number."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def again(context: typer.Context) -> str:
+    """The command line that was given, with --resume: what goes on with a run that was stopped."""
+    words = [context.find_root().info_name, *context.obj["words"]]
+    words += ["--resume"] * ("--resume" not in words)
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 class OneLine(TyperGroup):
     """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
 
-    def main(self, *args, **extra):
+    def main(self, args=None, *more, **extra):
+        words = list(sys.argv[1:] if args is None else args)
         try:
             with warnings.catch_warnings():  # ours are told in the command line's own way, each once
                 warnings.filterwarnings("default", category=UserWarning, module=r"minildm\.")
                 warnings.showwarning = lambda message, *_, **__: warn(str(message))
-                code = super().main(*args, **extra | {"standalone_mode": False})
+                code = super().main(args, *more, **extra | {"standalone_mode": False, "obj": {"words": words}})
         except UserError as error:
             message = str(error)
         except typer.BadParameter.__base__ as error:  # any wrong use of arguments and options

@@ -35,10 +35,17 @@ def write_json(path: Path, content: dict) -> None:
 
 def write(tensors: dict[str, Tensor], config: dict, folder: Path, stem: str, dtype: torch.dtype) -> None:
     """Tensors in `dtype` into the safetensors file `stem` of a folder, and their `config.json` beside it."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    def put(part: Path) -> None:
+        try:
+            save_file(ready, part, metadata={"format": "pt"})
+        except SafetensorError as error:  # which is no OSError, even where the disk is full
+            raise OSError(None, str(error)) from error
+
     ready = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
-    atomic_write(folder / (stem + SAFE), lambda part: save_file(ready, part, metadata={"format": "pt"}))
+    atomic_write(folder / (stem + SAFE), put)
     write_json(folder / "config.json", config)
 
 
