@@ -188,7 +188,7 @@ def fit(
     with states:
         step, spent = states.restore(model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
         if processes.totals([step], device)[0] != step * together:
-            raise UserError(f"checkpoint {states.path}", f"step {step} here", "files that all processes can read")
+            raise UserError(f"checkpoint {states.path}", f"step {step} here", "states that all processes can read")
         ask = processes.shared(model, loss)
         model.train()
 
