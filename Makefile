@@ -5,6 +5,7 @@ PYTHON ?= python3
 LAB_ARGS ?=
 NOTEBOOK_ARGS ?=
 MEASUREMENT_ARGS ?=
+FUZZ_ARGS ?=
 
 VENV := .venv/bin/python
 LESSON := 00_first_picture.ipynb
@@ -13,7 +14,7 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint browser notebooks checkpoints league parity real kills measurements
+.PHONY: help lab test quick lint browser notebooks checkpoints league parity real kills fuzz measurements
 .PHONY: lab-environment test-environment browser-environment
 
 help:  ## show this list
@@ -39,6 +40,9 @@ parity: test-environment  ## our networks, samplers and files against diffusers
 
 kills: test-environment  ## kill a training at 50 random moments, go on each time, compare the weights to the last bit
 	$(VENV) tools/kills.py --record
+
+fuzz: test-environment  ## 10,000 random prompts, pictures, configs and command lines (FUZZ_ARGS="--seed 1")
+	$(VENV) tools/fuzz.py $(FUZZ_ARGS)
 
 browser: browser-environment  ## the widgets in a real JupyterLab, in this machine's Chromium or Chrome
 	$(VENV) -m pytest -rs tests/browser/test_browser.py

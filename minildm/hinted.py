@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import hints, levels, scenes, text
+from . import draws, hints, levels, scenes, text
 from .clip import MiniCLIP
 from .control import ControlNet
 from .denoise import beside
@@ -42,12 +42,12 @@ def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFI
     def shown(pictures: Tensor, _: scenes.Scenes) -> dict[str, Tensor]:
         return {"low": F.interpolate(pictures, size=(LOW, LOW), mode="area")}
 
-    def asked(model: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+    def asked(model: nn.Module, condition: dict, generator: draws.Source) -> tuple[Network, dict]:
         low = condition.pop("low")
         # Mostly little noise: what a small picture is most often shown with, and where the finest of it can be seen.
-        label = (NOISIEST * torch.rand(len(low), generator=generator).square()).long().to(low.device)
+        label = (NOISIEST * draws.uniform(low.shape[:1], generator).square()).long().to(low.device)
         row = pipe.low.at(label)
-        eps = torch.randn(low.shape, generator=generator).to(low)
+        eps = draws.normal(low.shape, generator).to(low)
         low = row.alpha.view(-1, 1, 1, 1) * low + row.sigma.view(-1, 1, 1, 1) * eps
         return beside(model, low), condition | {"label": label}
 
@@ -82,7 +82,7 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None) -> Run:
         boxed = any_number % 5 > 0  # a fifth have no box, for layouts that do not say all
         return {"where": scenes.layout_map(drawn) * boxed[:, :, None, None], "vectors": vectors}
 
-    def asked(net: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+    def asked(net: nn.Module, condition: dict, generator: draws.Source) -> tuple[Network, dict]:
         if clip is None:
             hint = condition.pop("edges")
         else:

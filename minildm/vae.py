@@ -1,13 +1,14 @@
 """The autoencoders: the convolutional `VAE` of latent diffusion, and the small fully connected `FlatVAE`."""
 
+import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import strips
-from .layers import Attention, Downsample, ResnetBlock, Upsample
+from . import draws, strips
+from .files import UserError
+from .layers import DEEPEST, Attention, Downsample, ResnetBlock, Upsample, check_groups, check_whole, check_widths
 
 EPS = 1e-6  # every GroupNorm of the published VAE, unlike the U-Net's 1e-5
 
@@ -23,6 +24,16 @@ class VAEConfig:
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215  # what the diffusion model sees is latent * scaling_factor, of unit variance
+
+    def __post_init__(self):
+        """Raises `UserError` for fields that make no autoencoder."""
+        for name in ("in_channels", "out_channels", "latent_channels", "norm_num_groups"):
+            check_whole(name, getattr(self, name))
+        check_whole("layers_per_block", self.layers_per_block, 1, DEEPEST)
+        check_widths("block_out_channels", self.block_out_channels)
+        scale = self.scaling_factor
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise UserError("scaling_factor", scale, "a finite number above 0")
 
     @property
     def downscale(self) -> int:
@@ -137,6 +148,7 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig | None = None):
         super().__init__()
         self.config = config = config or VAEConfig()
+        check_groups(config.block_out_channels, config.norm_num_groups)
         self.encoder = Encoder(config)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
@@ -182,13 +194,13 @@ class FlatVAE(nn.Module):
         return self.decoder(z).unflatten(1, self.shape)
 
 
-def sample_latent(mean: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample_latent(mean: Tensor, logvar: Tensor, generator: draws.Source = None) -> Tensor:
     """A draw from N(mean, exp(logvar)), differentiable in both: mean + exp(logvar / 2) * eps.
 
     The reparameterisation trick (Kingma & Welling 2014, section 2.4). Noise is drawn on the CPU and moved,
     so that a seed means the same draw on every device.
     """
-    eps = torch.randn(mean.shape, generator=generator, dtype=torch.float32).to(mean)
+    eps = draws.normal(mean.shape, generator).to(mean)
     return mean + (0.5 * logvar).exp() * eps
 
 
