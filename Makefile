@@ -64,14 +64,15 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) latent --out runs/shapes $(PARTS) --steps 27000 --resume
 	$(TRAIN) latent --out runs/latent-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
-	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
+	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --resume
+	$(TRAIN) upscaler --out runs/upscaler --resume
 	$(TRAIN) edges --out runs/edges --model runs/shapes --resume
 	$(TRAIN) layout --out runs/layout --model runs/shapes --clip runs/relations --resume
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
 	$(TRAIN) classifier --out runs/classifier --resume
 	$(TRAIN) digits-classifier --out runs/digits-classifier --resume
 	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae classifier \
-		digits-classifier edges layout
+		digits-classifier upscaler edges layout
 	$(VENV) tools/measurements.py
 
 LEAGUE := .venv/bin/minildm league --out minildm/league/results
