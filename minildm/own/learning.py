@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .. import folders
+from .. import draws, folders
 from ..pipe import LatentDiffusion
 from ..train import Run, device_of, diffusion_loss, vae_loss
 from ..vae import VAE, sample_latent
@@ -80,14 +80,15 @@ def wanted(plan: Plan, number: int, mirrored: bool = False) -> Wanted:
     return Wanted(plan.album.pictures[number], plan.album.places[number], mirrored)
 
 
-def batches(plan: Plan) -> Callable[[int, torch.Generator], tuple[list[int], list[Wanted]]]:
-    """f(step, generator) -> the numbers of a batch's pictures, and the entries to show: some mirrored, if so asked."""
+def batches(plan: Plan) -> Callable[[int, draws.Source], tuple[list[int], list[Wanted]]]:
+    """f(step, source) -> the numbers of the pictures asked for, and the entries to show: some mirrored, if so asked."""
     album, training = plan.album, plan.training
     order = Order(album.groups(album.numbers(held_out=False)), training.batch, plan.seed)
 
-    def batch(step: int, generator: torch.Generator) -> tuple[list[int], list[Wanted]]:
-        numbers = order.at(step)
-        turned = torch.rand(len(numbers), generator=generator) < 0.5 if training.flips else [False] * len(numbers)
+    def batch(step: int, source: draws.Source) -> tuple[list[int], list[Wanted]]:
+        whole = order.at(step)
+        numbers = [whole[i] for i in draws.places(len(whole), source)]
+        turned = draws.uniform((len(numbers),), source) < 0.5 if training.flips else [False] * len(numbers)
         return numbers, [wanted(plan, i, bool(side)) for i, side in zip(numbers, turned, strict=True)]
 
     return batch
@@ -116,18 +117,18 @@ def latent_run(plan: Plan, latents: Latents) -> tuple[Run, Figures]:
     model = Taught(pipe.unet, pipe.text) if plan.learns_words else pipe.unet
     batch = batches(plan)
 
-    def error(model: nn.Module, z: Tensor, said: list[str], generator: torch.Generator, noisy: float = 0.0) -> Tensor:
+    def error(model: nn.Module, z: Tensor, said: list[str], source: draws.Source, noisy: float = 0.0) -> Tensor:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of long captions: the report counts them
             unet, told = (model.unet, {"context": model.text(said)}) if plan.learns_words else (model, remembered(said))
         z = (z * factor).to(device_of(model))
-        return diffusion_loss(unet, z, pipe.schedule, pipe.prediction, generator, noisy, **told)
+        return diffusion_loss(unet, z, pipe.schedule, pipe.prediction, source, noisy, **told)
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        numbers, shown = batch(step, generator)
-        z = sample_latent(*latents(shown), generator)  #                                  (b, c, h/f, w/f)
-        left_out = torch.rand(len(numbers), generator=generator) < training.unsaid
+    def loss(step: int, source: draws.Source) -> Tensor:
+        numbers, shown = batch(step, source)
+        z = sample_latent(*latents(shown), source)  #                                     (b, c, h/f, w/f)
+        left_out = draws.uniform((len(numbers),), source) < training.unsaid
         said = ["" if left else album.pictures[i].caption for i, left in zip(numbers, left_out, strict=True)]
-        return error(model, z, said, generator, training.noisy).mean()
+        return error(model, z, said, source, training.noisy).mean()
 
     @torch.no_grad()
     def figures(model: nn.Module) -> dict[str, float]:
@@ -154,9 +155,9 @@ def vae_run(plan: Plan) -> tuple[Run, Figures]:
     model, training, album = plan.model, plan.training, plan.album
     pixels, batch = Pixels(), batches(plan)
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        x = pixels(batch(step, generator)[1]).to(device_of(model), memory_format=torch.channels_last)
-        return sum(vae_loss(model, x, training.kl_weight, generator))
+    def loss(step: int, source: draws.Source) -> Tensor:
+        x = pixels(batch(step, source)[1]).to(device_of(model), memory_format=torch.channels_last)
+        return sum(vae_loss(model, x, training.kl_weight, source))
 
     def each(part: list[int]) -> list[Tensor]:
         return [pixels([wanted(plan, i) for i in group[first : first + 16]]).to(device_of(model))
@@ -187,4 +188,5 @@ def _run(plan, model, loss, figures, finish) -> Run:
 
     training = plan.training
     bf16 = device_of(model).type == "cuda" if training.bf16 is None else training.bf16
-    return Run(model, loss, check, finish, training.steps, training.lr, training.ema, torch.bfloat16 if bf16 else None)
+    return Run(model, loss, check, finish, training.steps, training.lr, training.ema, training.batch,
+               torch.bfloat16 if bf16 else None)  # fmt: skip

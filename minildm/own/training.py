@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .. import recipes
+from .. import processes, recipes
 from ..files import UserError, atomic_write
 from ..train import Progress, check_length
 from .latents import Latents
@@ -35,8 +35,10 @@ def train(plan: Plan, folder: str | Path, *, steps: int | None = None, seconds: 
     Raises `UserError` where the folder holds another run, or one and `resume` is not asked for.
     """
     folder = check(plan, folder, resume, steps, seconds, tensorboard)
-    atomic_write(folder / "report.txt", (plan.report(names=None) + "\n").encode())
-    if command:
+    first = processes.rank() == 0  # of several processes this one writes
+    if first:
+        atomic_write(folder / "report.txt", (plan.report(names=None) + "\n").encode())
+    if first and command:
         path = folder / "command.txt"
         before = path.read_text(encoding="utf-8") if resume and path.exists() else ""
         atomic_write(path, f"{before}{command}\n".encode())
@@ -44,6 +46,7 @@ def train(plan: Plan, folder: str | Path, *, steps: int | None = None, seconds: 
         latents = Latents(cache or folder / CACHE, plan.vae)
         for _ in latents.fill(entries(plan)):
             pass
+        processes.totals([0], plan.model.device)  # wait for all: what follows removes files that nobody writes any more
         run, figures = latent_run(plan, latents)
     else:
         run, figures = vae_run(plan)
