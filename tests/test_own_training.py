@@ -182,6 +182,19 @@ def test_a_plan_that_cannot_be_is_refused(folder, kind, more, said):
 # --- a run
 
 
+@pytest.mark.parametrize("kind", ["latent", "vae"])
+def test_a_batch_in_parts_trains_the_same(kind, folder, vae, tmp_path):
+    last = []
+    for accumulate in (1, 3):
+        more = ["flips=yes", "steps=3", "samples=0"]
+        if kind == "latent":
+            plan = own.plan(kind, folder, vae=vae, settings=[*TINY, *more], seed=3)
+        else:
+            plan = own.plan(kind, folder, start=vae, settings=["size=32", "batch=4", *more], seed=3)
+        last.append(ran(plan, tmp_path / str(accumulate), accumulate=accumulate)[-1].loss)
+    assert last[0] == pytest.approx(last[1], rel=1e-4)
+
+
 def test_a_run_leaves_a_model_and_its_story(trained, folder, vae):
     names = {path.name for path in trained.iterdir()}
     assert {"run.json", "metrics.jsonl", "report.txt", "command.txt", "samples", "latents"} <= names
