@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .files import UserError
-from .layers import Attention, Downsample, ResnetBlock, Upsample
+from .layers import DEEPEST, Attention, Downsample, ResnetBlock, Upsample, check_groups, check_whole, check_widths
 
 EPS = 1e-5  # GroupNorms of resnets and output; the one at the head of a transformer has 1e-6
 
@@ -31,10 +31,33 @@ class UNetConfig:
     only_cross_attention: tuple[bool, ...] = ()  # levels whose places look at the text alone; (): none
 
     def __post_init__(self):
+        """Raises `UserError` for fields that no network can have; see `check` for those that fit no other field."""
+        for name in ("in_channels", "out_channels", "norm_num_groups"):
+            check_whole(name, getattr(self, name))
+        check_whole("layers_per_block", self.layers_per_block, 1, DEEPEST)
+        check_whole("mid_layers", self.mid_layers, 0, DEEPEST)
+        for name in ("context_dim", "added_dim", "num_class_embeds"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
+        check_widths("block_out_channels", self.block_out_channels)
         levels = len(self.block_out_channels)
-        for name in ("transformer_layers", "heads", *(["only_cross_attention"] if self.only_cross_attention else [])):
-            if len(getattr(self, name)) != levels:
-                raise UserError(name, getattr(self, name), f"{levels} numbers, one for each of block_out_channels")
+        rows = {"transformer_layers": (0, DEEPEST), "heads": (1, max(self.block_out_channels))}
+        for name, (least, most) in rows.items():
+            check_widths(name, getattr(self, name), least, most)
+        for name in (*rows, *(["only_cross_attention"] if self.only_cross_attention else [])):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list) or len(values) != levels:
+                raise UserError(name, values, f"{levels} numbers, one for each of block_out_channels")
+
+    def check(self) -> None:
+        """Raises `UserError` where groups or heads do not divide the widths: what a network of this config would do."""
+        check_groups(self.block_out_channels, self.norm_num_groups)
+        if self.block_out_channels[0] % 2:
+            raise UserError("block_out_channels", self.block_out_channels, "an even one first: half of it are sines")
+        crossed = [*self.transformer_layers[:-1], self.transformer_layers[-1] or self.mid_layers]
+        for width, heads, layers in zip(self.block_out_channels, self.heads, crossed, strict=True):
+            if layers and width % heads:
+                raise UserError("heads", self.heads, f"divisors of block_out_channels, {self.block_out_channels}")
 
 
 class GEGLU(nn.Module):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .files import UserError
+from .layers import check_whole, check_widths
 from .unet import UNet, UNetConfig, WayDown
 
 PICTURES = (1, 3)  # channels of a map that is a picture, in 0..1; one of more holds vectors, of any size
@@ -33,8 +34,8 @@ class ControlNetConfig(UNetConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.embedding_channels:
-            raise UserError("embedding_channels", (), "one number at least, and one more for each halving")
+        check_whole("conditioning_channels", self.conditioning_channels)
+        check_widths("embedding_channels", self.embedding_channels)  # one, and one more for each halving
 
     @property
     def downscale(self) -> int:

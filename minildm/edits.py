@@ -120,11 +120,14 @@ def outpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Fig
 
 
 def enlarged(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
-    """Pictures of a quarter of the size made large by an upscaler, and "without": by bicubic interpolation."""
+    """Pictures of a quarter of the size made large by an upscaler, unguided, and "without": by bicubic interpolation.
+
+    Guidance would draw what the words say more than what the small picture shows.
+    """
     scenes = draw(n, seed + SEED + 3)
     pictures = render(scenes, pipe.size)
     small = F.interpolate(pictures, scale_factor=1 / pipe.factor, mode="area")
-    made = drawn(tasks.upscale, pipe, captions(scenes, seed + SEED, full=True), small, pipe.factor, level=0)
+    made = drawn(tasks.upscale, pipe, captions(scenes, seed + SEED, full=True), small, pipe.factor, level=0, scale=1.0)
     bicubic = F.interpolate(small, scale_factor=pipe.factor, mode="bicubic").clamp(-1, 1)
 
     def decibels(x: Tensor) -> metrics.Figure:

@@ -18,14 +18,26 @@ class UserError(ValueError):
     """
 
     def __init__(self, what: str, got: object, allowed: str):
-        super().__init__(f"{what}: got {got!r}; expected {allowed}")
+        super().__init__(f"{what}: got {got!r}; expected {allowed}".replace("\n", " "))
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether there is such a file or folder; False too for a name that none can have, where `exists` may raise."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Where writing `path` goes wrong, by a full disk or a folder that is not ours, it is a `UserError`."""
+    """Where writing `path` goes wrong, by a full disk, a folder that is not ours or its name, it is a `UserError`."""
     try:
+        if b"\0" in os.fsencode(path):
+            raise OSError("a zero byte in its name")
         yield
+    except UnicodeEncodeError as error:
+        raise UserError("file", str(path), "a name that a file can have") from error
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else error.__context__  # torch.save hides the disk's own error
         if not isinstance(reason, OSError):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import hints, pictures, weights
 from .control import PICTURES, ControlNet, Hint
-from .files import UserError, sha256
+from .files import UserError, is_there, sha256
 from .pipe import LatentDiffusion
 
 FIELDS = {  # further ones of a recipe, each there only where it was asked for
@@ -116,9 +116,13 @@ def _as_drawn(file: str, image: Tensor) -> Tensor:
 
     with Image.open(file) as opened:
         text = getattr(opened, "text", {}).get(KEY)
-    if text is None:
+    try:
+        recipe = json.loads(text or "{}")
+    except (ValueError, RecursionError):  # a text of that name that is none of ours
         return image
-    if (count := json.loads(text).get("count", 1)) != 1:
+    if not text or not isinstance(recipe, dict):
+        return image
+    if (count := recipe.get("count", 1)) != 1:
         raise UserError(f"picture {file}", f"a grid of {count} pictures", "one, drawn with --count 1")
     for zoom in range(min(image.shape[2:]), 1, -1):
         small = image[..., ::zoom, ::zoom]
@@ -143,7 +147,7 @@ def _map(net: ControlNet, file: str) -> Tensor:
 
 
 def _hash(file: str) -> str:
-    if not Path(file).is_file():
+    if not is_there(file) or not Path(file).is_file():
         raise UserError("picture", file, "a file that is there")
     return sha256(Path(file))[:12]
 

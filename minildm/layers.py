@@ -12,6 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .files import UserError
+
+WIDEST, DEEPEST = 2**16, 64  # of a network: far beyond any that was published, and a computer can still count so far
+
+
+def check_whole(name: str, value: object, least: int = 1, most: int = WIDEST) -> None:
+    """Raises `UserError` for what is no whole number from least to most."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UserError(name, value, f"a whole number from {least} to {most}")
+
+
+def check_widths(name: str, values: object, least: int = 1, most: int = WIDEST) -> None:
+    """Raises `UserError` for what is no tuple of at least one such number."""
+    if not isinstance(values, tuple | list) or not 1 <= len(values) <= DEEPEST:
+        raise UserError(name, values, f"1 to {DEEPEST} whole numbers")
+    for value in values:
+        check_whole(name, value, least, most)
+
+
+def check_groups(widths: tuple[int, ...], groups: int) -> None:
+    """Raises `UserError` where GroupNorm cannot divide one of a network's widths."""
+    if any(width % groups for width in widths):
+        raise UserError("block_out_channels", widths, f"multiples of norm_num_groups, {groups}")
+
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Sinusoids of a timestep, cosines first: (b,) -> (b, dim), float32, every entry in -1..1.

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .files import UserError
+from .files import UserError, is_there
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Given = str | Path | Tensor | Any  # as a picture or a mask; Any is a PIL image, whose package is not imported here
 SLACK = 1e-3  # by which rounding may leave the range
+LONGEST, MOST = 2**14, 2**28  # pixels along a side, and in all pictures of one call: more is a slip of the keyboard
 
 
 def rgb(given: "str | Path | Image") -> "Image":
@@ -49,6 +50,16 @@ def read_mask(given: Given) -> Tensor:
     return _pixels(_over(_opened(given, "mask"), "black").convert("L")) / 255
 
 
+def check_size(height: object, width: object, count: int = 1, factor: int = 1) -> None:
+    """Raises `UserError` for sides that are no multiples of factor or too long, and for too many pixels together."""
+    for name, value in (("height", height), ("width", width)):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not 0 < value <= LONGEST or value % factor:
+            raise UserError(name, value, f"a positive multiple of {factor} pixels, up to {LONGEST}")
+    if count * height * width > MOST:
+        raise UserError("pictures", f"{count} of {height} x {width} pixels", f"at most {MOST:,} pixels together")
+
+
 def padded(pixels: Tensor, factor: int) -> Tensor:
     """(b, c, h, w) -> (b, c, h', w'), the next multiples of `factor`: the last row and column are repeated.
 
@@ -76,7 +87,7 @@ def _opened(given: "str | Path | Image", what: str = "picture") -> "Image":
     from PIL import Image, ImageOps
 
     name = f"{what} {given}" if isinstance(given, str | Path) else what
-    if isinstance(given, str | Path) and not Path(given).exists():
+    if isinstance(given, str | Path) and not is_there(given):
         raise UserError(name, "no such file", "a picture file")
     if not isinstance(given, str | Path | Image.Image):
         raise UserError(name, type(given).__name__, "a path, a PIL image or a tensor")
@@ -107,10 +118,13 @@ def _eight_bits(image: "Image", name: str) -> "Image":
 def _over(image: "Image", colour: str) -> "Image":
     from PIL import Image
 
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
+    try:
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        above = image.convert("RGBA")
+    except (ValueError, TypeError) as error:  # a mode or a transparency that PIL has no way to RGB from
+        raise UserError("picture", f"mode {image.mode}: {error}", "one that PIL can convert to RGB") from error
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), above).convert("RGB")
 
 
 def _pixels(image: "Image") -> Tensor:

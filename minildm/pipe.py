@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from . import levels
 from .files import UserError
 from .layers import timestep_embedding
+from .pictures import check_size
 from .unet import SINUSOIDS
 from .vae import sample_latent
 
@@ -104,16 +105,17 @@ class LatentDiffusion(nn.Module):
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(c, h, w) of the latents of a picture of this height and width in pixels (by default the model's own).
 
-        Raises `UserError` for a size that the autoencoder cannot halve as often as it has to.
+        Raises `UserError` for a size that the autoencoder cannot halve as often as it has to, or too large a one.
         """
         factor, vae = self.factor, self.vae
-        height, width = height or self.size, width or self.size
-        for name, value in (("height", height), ("width", width)):
-            if not isinstance(value, int) or value <= 0 or value % factor:
-                raise UserError(name, value, f"a positive multiple of {factor} pixels")
+        height, width = self._sides(height, width)
+        check_size(height, width, factor=factor)
         # U-Nets that paint into a picture or enlarge one take in more channels than a latent has
         channels = self.unet.config.in_channels if vae is None else vae.config.latent_channels
         return channels, height // factor, width // factor
+
+    def _sides(self, height: int | None, width: int | None) -> tuple[int, int]:
+        return self.size if height is None else height, self.size if width is None else width
 
     @torch.no_grad()
     def condition(self, prompts: Sequence[str], height: int | None = None, width: int | None = None) -> dict:
@@ -141,7 +143,7 @@ class LatentDiffusion(nn.Module):
     def _with_sizes(self, context: Tensor, pooled: Tensor, height: int | None, width: int | None) -> dict:
         if self.unet.config.added_dim is None:
             return {"context": context}
-        height, width = height or self.size, width or self.size
+        height, width = self._sides(height, width)
         sizes = torch.tensor([height, width, 0, 0, height, width], device=context.device)
         sines = timestep_embedding(sizes, SINUSOIDS).flatten().expand(len(pooled), -1)  # (b, 6 * SINUSOIDS)
         return {"context": context, "added": torch.cat([pooled, sines.to(pooled.dtype)], dim=-1)}

@@ -1,8 +1,10 @@
 """Pictures that carry their recipe: what to ask for to draw them again, as text inside the PNG file."""
 
+import difflib
 import io
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 from . import given, scenes, show
 from .files import UserError, atomic_write
 from .given import KEY
+from .layers import check_whole
 from .pipe import LatentDiffusion
 from .tasks import states
 
@@ -35,6 +38,7 @@ FIELDS = {  # of a recipe, and what each may be; hash is `weights.fingerprint` o
 }
 Recipe = dict[str, str | int | float | None]
 LONGEST = 1000  # characters of a prompt; a model reads its first tokens only, see `remarks`
+MANY = 10_000  # pictures in one grid
 OURS = 5000  # a tokenizer learned from captions has some hundred tokens, the published one 49,408
 
 
@@ -74,10 +78,11 @@ def read(path: str | Path) -> tuple["Image", Recipe]:
         raise UserError("picture", str(path), "a PNG file") from error
     except KeyError as error:
         raise UserError("picture", str(path), "a picture that `minildm picture` saved") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError) as error:
         raise UserError("picture", str(path), f"a whole PNG file ({type(error).__name__})") from error
     if not isinstance(recipe, dict):
         raise UserError(f"recipe of {path}", recipe, "the fields " + ", ".join(FIELDS))
+    recipe = dict.fromkeys(FIELDS) | recipe
     given.check(recipe)
     for name, kind in FIELDS.items():
         if not isinstance(recipe.get(name), kind) or isinstance(recipe[name], bool):
@@ -116,7 +121,9 @@ def command(recipe: Recipe, out: str | Path) -> str:
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `UserError` for an empty prompt and for a prompt or negative prompt of over LONGEST characters."""
+    """Raises `UserError` for an empty prompt, one (or a negative one) of over LONGEST characters, no count, no seed."""
+    check_whole("count", recipe["count"], 1, MANY)
+    check_whole("seed", recipe["seed"], 0, 2**63 - 1)
     for name in ("prompt", "negative"):
         text = recipe[name] or ""
         if name == "prompt" and not text.strip():
@@ -126,11 +133,20 @@ def check(recipe: Recipe) -> None:
 
 
 def strange_words(tokenizer: "CLIPTokenizer", prompt: str) -> str:
-    """The words of a prompt that no caption of the shapes world has, each with the nearest that some have.
+    """The words of a prompt that no caption of the training had, each with the nearest that some did.
 
-    Empty for a prompt without any, and for models of another world.
+    A vocabulary learned from captions has a token for each of their words; that of the shapes world is known by its
+    own words. Empty for a prompt without any, and for published models, which have seen them all.
     """
-    found = scenes.unknown_words(prompt) if len(tokenizer) < OURS else []
+    if len(tokenizer) >= OURS:
+        return ""
+    known = {token.removesuffix("</w>") for token in tokenizer.get_vocab() if token.endswith("</w>")}
+    if known >= set(scenes.SHAPES):
+        found = scenes.unknown_words(prompt)
+    else:
+        words = re.findall(r"[^\W\d_]+", prompt.lower())  # as the tokenizer cuts, but for digits and signs
+        strange = dict.fromkeys(word for word in words if len(tokenizer.tokenize(word)) > 1)
+        found = [(word, difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)) for word in strange]
     return ", ".join(f"{word!r} (nearest: {', '.join(near)})" if near else repr(word) for word, near in found)
 
 

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from . import processes, weights
 from .checkpoint import States, cut
@@ -91,23 +92,59 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
           **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
-    steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
-    as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
-    and the last states of the run (`checkpoint.States`), from which `resume` goes on. accumulate: parts that each batch
-    is taken in. options: as in `prepare`. Of several processes (`processes.joined`) the first one writes all files.
-    Raises `UserError` where the folder holds a run already and `resume` is not asked for, and where `fit` and
-    `States` do: for a full disk, say, or while another training writes into the folder.
+    steps or seconds: by default the recipe's own number of steps. The rest as in `into`; options as in `prepare`.
+    Raises `UserError` where the folder holds a run already and `resume` is not asked for, and as `into` does.
     """
-    folder = Path(folder)
-    states = States(folder / "state.pt", writes=processes.rank() == 0)
-    if states.files() and not resume:
-        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
+    check_free(folder, resume)
     run = prepare(name, seed=seed, device=device, **options)
+    yield from into(folder, run, {"recipe": name, "seed": seed} | options, steps, seconds, seed, snapshots, accumulate)
+
+
+class Watch:
+    """What is looked at while a run goes on: figures for its lines, and whatever else is to be done with them."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def figures(self, model: nn.Module) -> dict[str, float]:
+        """Numbers of the averaged network, for a line of `metrics.jsonl`."""
+        return {"check": self.run.check(model)}
+
+    def line(self, line: dict[str, float]) -> None:
+        """Called with each line that is written."""
+
+    def step(self, now: Progress, model: nn.Module) -> None:
+        """Called after each step."""
+
+
+def states_of(folder: str | Path) -> States:
+    """The states of the run in a folder; of several processes the first one writes them."""
+    return States(Path(folder) / "state.pt", writes=processes.rank() == 0)
+
+
+def check_free(folder: str | Path, resume: bool) -> None:
+    """Raises `UserError` where the folder holds a run already and `resume` is not asked for."""
+    if states_of(folder).files() and not resume:
+        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
+
+
+def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, seconds: float | None = None,
+         seed: int = 0, snapshots: int = 0, accumulate: int = 1, watch: Watch | None = None,
+         ) -> Iterator[Progress]:  # fmt: skip
+    """Train a run into `folder`, or go on with the one that is there, and yield its progress.
+
+    `folder` gets the trained model, `run.json` (`asked`), `metrics.jsonl` (`MARKS` lines; the loss is the mean of the
+    steps since the line before) and the last states of the run (`checkpoint.States`), from which an interrupted one
+    goes on. snapshots: models saved on the way, evenly spread, as folder/snapshot-1 and so on. accumulate: parts each
+    batch is taken in. Of several processes (`processes.joined`) the first one writes all files.
+    Raises `UserError` as `fit` and `States` do: for a full disk, say, or while another training writes into the folder.
+    """
+    folder, watch = Path(folder), watch or Watch(run)
     if steps is None and seconds is None:
         steps = run.steps
     check_length(steps, seconds)  # before anything is written
-    asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
-    ema = EMA(run.model, run.ema)
+    asked = asked | {"steps": steps, "seconds": seconds, "snapshots": snapshots}
+    ema, states = EMA(run.model, run.ema), states_of(folder)
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
                    autocast=run.autocast, checkpoint=states, batch=run.batch, accumulate=accumulate)  # fmt: skip
     if processes.rank():
@@ -122,14 +159,21 @@ def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: f
         atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
         cut(metrics, begun)
         for now in chain([first] if first else [], progress):
+            total, count = states.notes.get("losses", (0.0, 0))  # since the last line
+            total, count = total + now.loss, count + 1
             before, marks = marks, int(now.fraction * MARKS)
             if marks != before:
-                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
-                append(metrics, json.dumps(line | {"check": run.check(ema.model)}))
+                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": total / count}
+                line |= watch.figures(ema.model)
+                append(metrics, json.dumps(line))
+                watch.line(line)
+                total, count = 0.0, 0
+            states.notes["losses"] = (total, count)
             before, parts = parts, int(now.fraction * (snapshots + 1))
             if before < parts <= snapshots:
                 weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
-            states.stand(now.step, now.seconds)  # its line is written before its state can be saved
+            watch.step(now, ema.model)
+            states.stand(now.step, now.seconds)  # all that belongs to it is written before its state can be saved
             yield now
         weights.save(run.finish(ema.model), folder)
 

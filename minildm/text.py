@@ -4,6 +4,7 @@ Nothing here is special to the small model: `Text` holds the published Stable Di
 """
 
 import json
+import re
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from .files import UserError
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
+SHOWN = 200  # characters of what was cut off a prompt
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -98,17 +100,20 @@ class Text(nn.Module):
 
         Shorter prompts are padded to n = `tokenizer.model_max_length`, or with `longest` to the longest of these.
         Of longer ones the end is cut off, with a warning that shows it.
-        Raises `UserError` for anything but a string or a list of at least one string.
+        Raises `UserError` for anything but a string or a list of at least one string, and for halves of characters.
         """
         prompts = [prompts] if isinstance(prompts, str) else prompts
         if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
             raise UserError("prompt", prompts, "a string or a list of strings")
+        if halves := [p for p in prompts if re.search("[\ud800-\udfff]", p)]:
+            raise UserError("prompt", halves[0], "text without halves of characters (lone surrogates)")
         prompts = [p.lower() for p in prompts]  # as the first CLIP: also what stands for a special token
         rows = self.tokenizer(prompts, padding=False, truncation=False, verbose=False)["input_ids"]
         most = self.tokenizer.model_max_length
         for row in rows:
             if len(row) > most:
                 lost = self.tokenizer.decode(row[most - 1 : -1])
+                lost = lost if len(lost) <= SHOWN else lost[:SHOWN] + "..."
                 warnings.warn(f"the prompt has room for {most - 2} tokens; cut off: {lost!r}", stacklevel=2)
                 del row[most - 1 : -1]  # and the end token stays
         n = max(map(len, rows)) if longest else most

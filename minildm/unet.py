@@ -15,6 +15,7 @@ class WayDown(nn.Module):
 
     def __init__(self, config: UNetConfig):
         super().__init__()
+        config.check()
         self.config = config
         c = config.block_out_channels
         self.conv_in = nn.Conv2d(config.in_channels, c[0], 3, padding=1)

@@ -1,12 +1,14 @@
 """The autoencoders: the convolutional `VAE` of latent diffusion, and the small fully connected `FlatVAE`."""
 
+import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import draws, strips
-from .layers import Attention, Downsample, ResnetBlock, Upsample
+from .files import UserError
+from .layers import DEEPEST, Attention, Downsample, ResnetBlock, Upsample, check_groups, check_whole, check_widths
 
 EPS = 1e-6  # every GroupNorm of the published VAE, unlike the U-Net's 1e-5
 
@@ -22,6 +24,16 @@ class VAEConfig:
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215  # what the diffusion model sees is latent * scaling_factor, of unit variance
+
+    def __post_init__(self):
+        """Raises `UserError` for fields that make no autoencoder."""
+        for name in ("in_channels", "out_channels", "latent_channels", "norm_num_groups"):
+            check_whole(name, getattr(self, name))
+        check_whole("layers_per_block", self.layers_per_block, 1, DEEPEST)
+        check_widths("block_out_channels", self.block_out_channels)
+        scale = self.scaling_factor
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise UserError("scaling_factor", scale, "a finite number above 0")
 
     @property
     def downscale(self) -> int:
@@ -136,6 +148,7 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig | None = None):
         super().__init__()
         self.config = config = config or VAEConfig()
+        check_groups(config.block_out_channels, config.norm_num_groups)
         self.encoder = Encoder(config)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)

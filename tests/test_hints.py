@@ -198,8 +198,8 @@ def test_enlarging_is_measured_beside_bicubic_interpolation():
     pipe = hinted.upscaler_run(weights.load("shapes/vae"), weights.load("clip").text).finish(None)
     drawn = scenes.draw(20, edits.SEED + 3)
 
-    def good(task, pipe, said, small, factor, level):
-        assert small.shape[2:] == (16, 16) and factor == 4
+    def good(task, pipe, said, small, factor, level, scale):
+        assert small.shape[2:] == (16, 16) and factor == 4 and scale == 1
         return scenes.render(drawn, 64) * 0.98
 
     figures = edits.enlarged(pipe, 20, good)

@@ -198,7 +198,7 @@ def index(weight_map):
     ("missing shard", lambda f: sharded(f, {"a": "gone-1.safetensors"}), ["missing gone-1.safetensors"]),
     ("empty map", lambda f: sharded(f, {}), ["weight_map"]),
     ("map of numbers", lambda f: sharded(f, {"a": 3}), ["weight_map"]),
-    ("huge config", lambda f: edit(f / "unet/config.json", block_out_channels=[10**9] * 4), ["model", "overflowed"]),
+    ("huge config", lambda f: edit(f / "unet/config.json", block_out_channels=[10**9] * 4), ["from 1 to 65536"]),
     ("other depth", lambda f: edit(f / "unet/config.json", layers_per_block=3), ["missing down_blocks.0.resnets.2."]),
     ("other width", lambda f: edit(f / "unet/config.json", cross_attention_dim=17), ["attn2.to_k.weight of shape"]),
     ("tokenizer too large", lambda f: edit(f / "text_encoder/config.json", vocab_size=9), ["tokenizer"]),

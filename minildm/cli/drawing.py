@@ -11,7 +11,7 @@ import typer
 import minildm
 
 from .. import given, pngs, weights
-from ..files import UserError
+from ..files import UserError, is_there
 from ..pipe import LatentDiffusion
 from ..tasks import finish
 from .plumbing import BAR, Model, Prompt, Sampler, Scale, Seed, Steps, loaded, number, warn
@@ -74,7 +74,7 @@ def recipe(
     model: Annotated[str | None, typer.Option(help="Where the model lies now, if elsewhere.")] = None,
 ) -> None:
     """Read back the recipe of a picture, or of all pictures in a folder, newest first."""
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         if again:
             raise UserError("picture", str(path), "a PNG file; --again draws one at a time")
         for file, recipe in pngs.history(path, match):

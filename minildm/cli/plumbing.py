@@ -14,7 +14,7 @@ from typing import Annotated
 
 import torch
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .. import weights
 from ..devices import best_device
@@ -23,7 +23,7 @@ from ..files import UserError
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
 
 
-def number(kind: type, least: int = -(2**63), *names: str, help: str) -> object:
+def number(kind: type, least: int = -(2**63), *names: str, help: str, panel: str | None = None) -> object:
     """An option that takes a number; unlike typer's own, its error says what came."""
 
     def parse(text: str) -> int | float:
@@ -36,7 +36,8 @@ def number(kind: type, least: int = -(2**63), *names: str, help: str) -> object:
             raise typer.BadParameter(f"got {text!r}; expected {wanted}")
         return value
 
-    return typer.Option(*names, parser=parse, metavar="INTEGER" if kind is int else "NUMBER", help=help)
+    metavar = "INTEGER" if kind is int else "NUMBER"
+    return typer.Option(*names, parser=parse, metavar=metavar, help=help, rich_help_panel=panel)
 
 
 Prompt = Annotated[str, typer.Argument(help='Say "a large red circle on a white background".')]
@@ -91,6 +92,23 @@ class OneLine(TyperGroup):
             sys.exit(code if isinstance(code, int) else 0)
         typer.echo("error: " + " ".join(message.split()), err=True)
         sys.exit(2)
+
+
+class Manual(TyperCommand):
+    """A command whose help has its options in sections, and below them text that stays as it was written."""
+
+    def format_options(self, ctx, formatter):
+        sections = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
+        for name, rows in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(rows)
+
+    def format_epilog(self, ctx, formatter):
+        formatter.write(f"\n{self.epilog.strip()}\n")
 
 
 def loaded(name: str | Path) -> torch.nn.Module:

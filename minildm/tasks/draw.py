@@ -15,6 +15,8 @@ from ..levels import Denoiser, Level, rescaled
 from ..pipe import LatentDiffusion
 from ..sample import SAMPLERS
 
+STRONGEST = 1000  # guidance: far beyond use, and float32 still holds what comes of it
+
 
 def prompted(
     pipe: LatentDiffusion,
@@ -73,8 +75,8 @@ def states(
     prompts = _prompts(prompt)
     if sampler not in SAMPLERS:
         raise UserError("sampler", sampler, "one of " + ", ".join(SAMPLERS))
-    if not _finite(scale):
-        raise UserError("scale", scale, "a finite number; 1 is no guidance, 3 to 8 is usual")
+    if not _finite(scale) or abs(scale) > STRONGEST:
+        raise UserError("scale", scale, f"a finite number up to {STRONGEST}; 1 is no guidance, 3 to 8 is usual")
     if not _finite(strength) or not 0 <= strength <= 1:
         raise UserError("strength", strength, "a number from 0, the picture as it is, to 1, a new one")
     takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
@@ -102,7 +104,10 @@ def states(
     shape = pipe.latent_shape(height, width)
     if noise is None:
         n = max(len(prompts), *(len(part) for part in (z, hole) if part is not None), 1)
+        pictures.check_size(shape[1] * pipe.factor, shape[2] * pipe.factor, n)
         noise = torch.randn(n, *shape, generator=generator)  # on the CPU: a seed means the same start on every device
+    elif not isinstance(noise, Tensor) or not noise.is_floating_point() or not torch.isfinite(noise).all():
+        raise UserError("noise", getattr(noise, "dtype", type(noise).__name__), "a tensor of finite numbers")
     elif noise.ndim != 4 or noise.shape[1] != has or (z is not None and noise.shape[1:] != shape):
         want = f"b, {has}, h, w" if z is None else ", ".join(map(str, ("b", *shape)))
         raise UserError("noise", tuple(noise.shape), f"a shape ({want})")

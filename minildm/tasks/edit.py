@@ -85,6 +85,7 @@ def outpaint(
             raise UserError(name, value, "a whole number of pixels from 0")
     image = pictures.read(image)
     h, w = image.shape[2:]
+    pictures.check_size(h + top + bottom, w + left + right, len(image))
     canvas = pictures.extended(image, **sides)
     mask = torch.ones_like(canvas[:1, :1])
     mask[..., top : top + h, left : left + w] = 0

@@ -35,6 +35,7 @@ def upscale(
     if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
         raise UserError("factor", factor, "a whole number from 1")
     image = pictures.read(image)
+    pictures.check_size(factor * image.shape[2], factor * image.shape[3], len(image))
     if pipe.unet.config.in_channels != pipe.latent_shape()[0] + 3:
         enlarged = F.interpolate(image, scale_factor=factor, mode="bicubic").clamp(-1, 1)  #  (b, 3, f*h, f*w)
         return img2img(pipe, prompt, enlarged, strength, **how)

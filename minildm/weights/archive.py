@@ -21,7 +21,7 @@ def read_json(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"config {path}", "no such file", "a model's configuration") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"config {path}", str(error), "valid JSON") from error
     if not isinstance(content, dict):
         raise UserError(f"config {path}", type(content).__name__, "a JSON object")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from .. import hub, original
-from ..files import UserError
+from ..files import UserError, is_there
 from . import archive
 from .single import FAMILIES, count
 
@@ -39,9 +39,9 @@ def inspect(path: str | Path) -> Contents:
     A pickle has no header: it is opened by the `weights_only` unpickler. Raises `UserError` for what is no such file.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         return _folder(path)
-    if not path.is_file():
+    if not is_there(path) or not path.is_file():
         raise UserError("file", str(path), "a file of weights, or a folder that holds some")
     if path.suffix in archive.PICKLES:
         table = {n: (str(t.dtype).split(".")[-1], list(t.shape)) for n, t in archive.read(path).items()}

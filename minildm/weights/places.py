@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from .. import hub
-from ..files import UserError, sha256
+from ..files import UserError, is_there, sha256
 from . import archive
 
 READ = ("unet", "vae", "scheduler", "low_res_scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -32,9 +32,9 @@ def locate(source: str | Path, half: bool = False) -> Path:
     name = str(source).split("/")[0]  # "shapes", or "shapes/vae" for one of its parts
     entry = manifest().get(name)
     path = SHIPPED / str(source) if entry else Path(source)
-    if not path.exists() and hub.is_id(str(source)):
+    if not is_there(path) and hub.is_id(str(source)):
         return hub.fetch(str(source), half)
-    if not path.exists():
+    if not is_there(path):
         here, there = ", ".join(shipped()) or "none shipped", ", ".join(hub.KNOWN)
         allowed = f"a folder or file, one of {here}, one of {there} or an id such as {hub.KNOWN['sd15'][0].id}"
         raise UserError("model", str(source), allowed)
