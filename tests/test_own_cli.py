@@ -98,12 +98,12 @@ def test_options_reach_the_library(folder, tmp_path, monkeypatch):
     kind, data, more = calls[0]
     assert (kind, data) == ("latent", str(folder))
     assert more == {"vae": None, "clip": None, "start": "shapes", "settings": ["size=48", "flips=yes", "lr=1e-4"],
-                    "seed": 5, "device": "cpu"}  # fmt: skip
+                    "seed": 5, "device": torch.device("cpu")}  # fmt: skip
     out, more = calls[1]
     command = more.pop("command")
     assert command.startswith("minildm train latent --data") and "--tensorboard" in command
     assert more == {"prompts": (), "cache": tmp_path / "c", "tensorboard": True, "steps": None, "seconds": 9.0,
-                    "resume": False, "snapshots": 2}  # fmt: skip
+                    "resume": False, "snapshots": 2, "accumulate": 1}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_write_that_fails_leaves_whole_files_only(tmp_path, vae, wanted, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(safetensors.torch, "save_file", half)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(UserError, match="No space"):
             list(Latents(tmp_path / "cache", vae).fill(wanted))
     assert len(list((tmp_path / "cache").iterdir())) == 1
     _, count = counted(vae, monkeypatch, wanted, tmp_path / "cache")

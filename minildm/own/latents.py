@@ -17,6 +17,7 @@ from .. import folders
 from ..files import UserError, atomic_write
 from ..folders import Picture
 from ..vae import VAE
+from ..weights.archive import put
 from .buckets import Place
 
 SHARD = 64  # entries in a file
@@ -106,8 +107,6 @@ class Latents:
 
     @torch.no_grad()
     def _write(self, rows: dict[str, Wanted]) -> None:
-        from safetensors.torch import save_file
-
         keys, made = list(rows), {}
         height, width = rows[keys[0]].place
         count = max(1, AT_ONCE // (height * width))
@@ -122,7 +121,7 @@ class Latents:
                     raise UserError(what, "a number that is not finite", "an autoencoder for such pictures")
                 made[key] = one.contiguous()
         name = hashlib.sha256("".join(sorted(made)).encode()).hexdigest()[:16]
-        path = atomic_write(self.folder / f"{name}.safetensors", lambda part: save_file(made, part))
+        path = atomic_write(self.folder / f"{name}.safetensors", lambda part: put(made, part))
         self.where |= dict.fromkeys(made, path)
 
     def _hold(self, keys: list[str]) -> None:
