@@ -141,8 +141,8 @@ def train(
             run = own.train(plan, out, prompts=prompt or (), cache=cache, tensorboard=tensorboard, command=command,
                             **about)  # fmt: skip
         followed(run, recipe, again(context))
-    if processes.rank() == 0:
-        typer.echo(out)
+        if processes.rank() == 0:
+            typer.echo(out)
 
 
 def shown(work: Iterator[tuple[int, int]], what: str) -> None:
