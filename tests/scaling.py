@@ -20,8 +20,8 @@ from minildm.train import EMA, fit
 from minildm.unet import UNetConfig
 from minildm.vae import VAE, VAEConfig
 
-CONFIG = UNetConfig(block_out_channels=(8, 16), layers_per_block=1, transformer_layers=(0, 1), heads=(2, 2),
-                    context_dim=12, norm_num_groups=4)  # fmt: skip
+CONFIG = UNetConfig(block_out_channels=(8,), layers_per_block=1, transformer_layers=(1,), heads=(2,), context_dim=12,
+                    norm_num_groups=4)  # fmt: skip
 VAE_CONFIG = VAEConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4)
 BATCH, STEPS = 8, 100
 

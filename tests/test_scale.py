@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +21,22 @@ COMMAND = [sys.executable, "-c", "from minildm.cli import app; app()"]
 
 
 def launch(count, *what, by="torchrun"):
-    """Start so many processes; returns when all have ended, or fails after two minutes."""
+    """Start so many processes; returns when all have ended, or ends them after four minutes and fails."""
     launcher = {
         "torchrun": ["torch.distributed.run", "--standalone", f"--nproc_per_node={count}"],
         "accelerate": ["accelerate.commands.launch", "--multi_gpu", f"--num_processes={count}", "--num_machines=1",
                        "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"],
     }[by]  # fmt: skip
-    return subprocess.run([sys.executable, "-m", *launcher, *map(str, what)], capture_output=True, text=True,
-                          timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    command = [sys.executable, "-m", *launcher, *map(str, what)]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                           env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    try:
+        out, err = job.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGKILL)
+        job.communicate()
+        raise
+    return subprocess.CompletedProcess(command, job.returncode, out, err)
 
 
 def apart(one, other, part):
