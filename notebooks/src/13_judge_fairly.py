@@ -1375,6 +1375,10 @@ print("* our judgement, and no test")
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
 
 # %% [markdown]
+# **One row, and your eyes.** By *detail* the VAE is no blurrier than real pictures. Look at its row of pictures above,
+# and you know better: a ripple counts as detail, an edge in the wrong place too. The figure was named before anybody
+# looked, so it stays in the table; it is no judge of blur, and now we know.
+#
 # **What was not tested.** GANs, which pages of this kind also compare: this course has none. Super-resolution:
 # lesson 14. Photographs: these are flat shapes of 32 x 32 pixels, and PNG has just shown what that means. Large
 # models, long training, other VAEs. What carries over from here is not the numbers. It is the habit: a question, a
