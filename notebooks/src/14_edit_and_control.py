@@ -8,7 +8,7 @@
 # - steer a model by lines and by boxes, through a second network that begins as nothing;
 # - say where each of these breaks, because you have broken it and counted.
 #
-# **Time:** About a minute and a quarter of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+# **Time:** About two minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** lesson 12 (latents, and the loop that draws), lesson 10 (guidance). Nothing is downloaded. Words in
 # *slanted type* are explained where they come up, and again in the [glossary](glossary.md).
