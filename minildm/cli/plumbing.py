@@ -50,6 +50,8 @@ class OneLine(TyperGroup):
     """Typer's group of commands, but for every mistake it prints one line, whoever noticed it."""
 
     def main(self, *args, **extra):
+        if hasattr(sys.stdout, "reconfigure"):  # a name or prompt that this terminal cannot write is no reason to stop
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             with warnings.catch_warnings():  # ours are told in the command line's own way, each once
                 warnings.filterwarnings("default", category=UserWarning, module=r"minildm\.")
