@@ -14,7 +14,7 @@ ASKED := $(if $(filter file,$(origin PYTHON)),,--asked)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test quick lint browser notebooks checkpoints league parity real measurements fuzz
+.PHONY: help lab test quick lint browser notebooks checkpoints league parity real kills fuzz measurements
 .PHONY: lab-environment test-environment browser-environment
 
 help:  ## show this list
@@ -37,6 +37,9 @@ real: test-environment  ## published weights here and in diffusers (WEIGHTS=fold
 
 parity: test-environment  ## our networks, samplers and files against diffusers
 	$(VENV) -m pytest tests/parity tests/test_published.py tests/test_planted_faults.py
+
+kills: test-environment  ## kill a training at 50 random moments, go on each time, compare the weights to the last bit
+	$(VENV) tools/kills.py --record
 
 fuzz: test-environment  ## 10,000 random prompts, pictures, configs and command lines (FUZZ_ARGS="--seed 1")
 	$(VENV) tools/fuzz.py $(FUZZ_ARGS)
@@ -61,14 +64,15 @@ checkpoints: test-environment  ## train every shipped model anew (hours), or go 
 	$(TRAIN) latent --out runs/shapes $(PARTS) --steps 27000 --resume
 	$(TRAIN) latent --out runs/latent-300 $(PARTS) --objects 1 --small --seconds 300 --resume
 	$(TRAIN) pixel --out runs/pixel-300 $(PARTS) --objects 1 --small --seconds 300 --resume
-	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --snapshots 2 --resume
+	$(TRAIN) pixel --out runs/pixel --objects 1 --no-captions --resume
+	$(TRAIN) upscaler --out runs/upscaler --resume
 	$(TRAIN) edges --out runs/edges --model runs/shapes --resume
 	$(TRAIN) layout --out runs/layout --model runs/shapes --clip runs/relations --resume
 	$(TRAIN) digits-vae --out runs/digits-vae --resume
 	$(TRAIN) classifier --out runs/classifier --resume
 	$(TRAIN) digits-classifier --out runs/digits-classifier --resume
 	$(VENV) tools/publish.py shapes relations=clip latent-300 pixel-300 pixel digits-vae classifier \
-		digits-classifier edges layout
+		digits-classifier upscaler edges layout
 	$(VENV) tools/measurements.py
 
 LEAGUE := .venv/bin/minildm league --out minildm/league/results

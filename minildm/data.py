@@ -4,7 +4,6 @@
 """
 
 import gzip
-import json
 import os
 import sys
 import tarfile
@@ -13,12 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import pictures
+from . import folders
 from . import scenes as world
 from .files import UserError, atomic_write
 
 SPLITS = ("train", "test")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 HOME = Path(__file__).parent.parent  # the checkout, if that is where we run from
 
 
@@ -106,57 +104,23 @@ def cifar10(
 
     where = f"{archive}, or unpacked in {folder / CIFAR10.base_folder}"
     found = _open(CIFAR10, "cifar10", split, folder, download, unpack, where)
-    return _scaled(torch.from_numpy(found.data).permute(0, 3, 1, 2)), torch.tensor(found.targets)
+    return folders.scaled(torch.from_numpy(found.data).permute(0, 3, 1, 2)), torch.tensor(found.targets)
 
 
 def folder(path: str | Path, size: int = 32) -> tuple[Tensor, list[str]]:
     """One's own captioned pictures, cut square at the centre and scaled: (n, 3, size, size), n captions.
 
-    The folder holds pictures and `metadata.jsonl`, with one line {"file_name": ..., "text": ...} for each:
-    the Hugging Face `imagefolder` convention. What is transparent becomes white.
+    Captions and pictures are read as `folders.look` says; what is transparent becomes white.
     Raises `UserError` that names the file or line: a broken or missing picture, one of less than `size`
-    pixels each way, a picture without a caption, a line that is not as above.
+    pixels each way, a picture without a caption, a line of `metadata.jsonl` that is none.
     """
-    path = Path(path)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UserError("size", size, "a whole number of pixels above 0")
-    captions = _captions(path / "metadata.jsonl")
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if file.suffix.lower() in PICTURES and name not in captions:
-            raise UserError(f"caption of {file}", None, f"a line in {path / 'metadata.jsonl'}")
-    return torch.stack([_picture(path / name, size) for name in captions]), list(captions.values())
-
-
-def _captions(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"file {path}", type(error).__name__, "a text file, one line a picture") from error
-    captions = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            name, text = Path(row["file_name"]).as_posix(), row["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}", line, '{"file_name": ..., "text": ...}') from error
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{path}, line {number}, text", text, "a caption")
-        captions[name] = text
-    if not captions:
-        raise UserError(f"file {path}", "no line", "one line a picture")
-    return captions
-
-
-def _picture(path: Path, size: int) -> Tensor:
-    from PIL import Image, ImageOps
-
-    image = pictures.rgb(path)
-    if min(image.size) < size:
-        raise UserError(f"picture {path}", image.size, f"at least {size} pixels each way")
-    return pictures.read(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))[0]
+    found = folders.look(path, lambda width, height: (size, size))
+    for fault in found.faults:
+        raise fault.error
+    pixels = torch.stack([folders.fitted(one, size, size) for one in found.pictures])
+    return folders.scaled(pixels), [one.caption for one in found.pictures]
 
 
 def _idx(name: str, split: str, path: str | Path | None, download: bool) -> tuple[Tensor, Tensor]:
@@ -174,7 +138,7 @@ def _idx(name: str, split: str, path: str | Path | None, download: bool) -> tupl
 
     where = f"{', '.join(names)} in {raw}"
     found = _open(kind, name, split, root(path), download, unpack, where)
-    return _scaled(found.data[:, None]), found.targets.long()
+    return folders.scaled(found.data[:, None]), found.targets.long()
 
 
 def _open(kind, name, split, folder, download, unpack, where):
@@ -193,11 +157,6 @@ def _split(split: str) -> str:
     if split not in SPLITS:
         raise UserError("split", split, "one of " + ", ".join(SPLITS))
     return split
-
-
-def _scaled(pixels: Tensor) -> Tensor:
-    """Bytes 0..255 -> float32 -1..1."""
-    return pixels.float().div_(127.5).sub_(1).contiguous()
 
 
 DATASETS = {

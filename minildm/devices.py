@@ -4,9 +4,12 @@ The library takes the device it is given; notebooks and commands ask here.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -15,6 +18,19 @@ def best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+@contextmanager
+def precision(device: torch.device, autocast: torch.dtype | None) -> Iterator[None]:
+    """What a forward pass of training runs under: autocast to this dtype if any, and the attention that fits it."""
+    # on a CPU the bfloat16 backward pass of fused attention costs more than all the rest of a small U-Net
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and autocast else nullcontext()
+    with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None), attention:
+        yield
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import hints, metrics, oracle, tasks
 from .control import PICTURES, ControlNet, Hint
 from .pipe import LatentDiffusion
-from .scenes import COLOURS, HELD_OUT, SHAPES, box_map, captions, draw, render
+from .scenes import COLOURS, HELD_OUT, SHAPES, Scenes, box_map, captions, draw, render
 from .train import device_of
 from .weights import load
 
@@ -28,32 +28,41 @@ STRENGTH = 0.5  # of img2img where only the colour should change, in all cases
 NOTHING = ""  # the prompt of a model that is not told
 
 
-def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: ControlNet | None = None) -> Figures:
-    """An object is taken out of a scene and asked for again: "all" is right, and every known pixel as it was.
+def emptied(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """Scenes without their last objects (n, 3, 32, 32) in -1..1, and the holes where those were (n, 1, 32, 32), 0 or 1.
 
-    The hole is the box around the object and MARGIN more, and tells neither shape nor colour. Not told: no prompt. With
-    a `net` of layouts the model is also told what belongs into the hole.
+    A hole is the box around the object and MARGIN more, and tells neither shape nor colour.
     """
-    scenes = draw(n, seed + SEED)
-    row, slot = torch.arange(n), scenes.count - 1
+    row, slot = torch.arange(len(scenes)), scenes.count - 1
     gone = replace(scenes, shape=scenes.shape.clone())
     gone.shape[row, slot] = -1
     box = scenes.boxes[row, slot] + torch.tensor([-1, -1, 1, 1]) * MARGIN / 32  # (n, 4)
-    hole = (box_map(box)[:, None] > 0).float()  #                                         (n, 1, 32, 32)
-    pictures = render(gone)
+    return render(gone), (box_map(box)[:, None] > 0).float()
+
+
+def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: ControlNet | None = None) -> Figures:
+    """An object is taken out of a scene and asked for again: "all" is right, and every known pixel as it was.
+
+    Not told: no prompt. With a `net` of layouts the model is also told what belongs into the hole, and the untold one,
+    which is the same, is not drawn again.
+    """
+    scenes = draw(n, seed + SEED)
+    pictures, hole = emptied(scenes)
     said = captions(scenes, seed + SEED, full=True)
     control = []
     if net:
-        clip, own = load("clip"), [boxes[i] for boxes, i in zip(hints.boxes_of(scenes), slot.tolist(), strict=True)]
+        clip, last = load("clip"), (scenes.count - 1).tolist()
+        own = [boxes[slot] for boxes, slot in zip(hints.boxes_of(scenes), last, strict=True)]
         control = [Hint(net, torch.cat([hints.layout(clip, [box]) for box in own]).to(pipe.device))]
-    made = drawn(tasks.inpaint, pipe, said, pictures, hole, control=control)
+
+    def right(prompts: list[str], control: list[Hint]) -> tuple[metrics.Figure, Tensor]:
+        made = drawn(tasks.inpaint, pipe, prompts, pictures, hole, control=control)
+        return _share(oracle.matches(oracle.read(made), scenes)["all"]), made
+
+    share, made = right(said, control)
     kept = ((made == pictures) | (hole > 0)).flatten(1).all(1)
-    untold = drawn(tasks.inpaint, pipe, [NOTHING] * n, pictures, hole)
-    return {
-        "all": _share(oracle.matches(oracle.read(made), scenes)["all"]),
-        "known pixels exact": _share(kept),
-        "without": _share(oracle.matches(oracle.read(untold), scenes)["all"]),
-    }
+    figures = {"all": share, "known pixels exact": _share(kept)}
+    return figures if net else figures | {"without": right([NOTHING] * n, [])[0]}
 
 
 def recoloured(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
@@ -111,11 +120,14 @@ def outpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Fig
 
 
 def enlarged(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:
-    """Pictures of a quarter of the size made large by an upscaler, and "without": by bicubic interpolation."""
+    """Pictures of a quarter of the size made large by an upscaler, unguided, and "without": by bicubic interpolation.
+
+    Guidance would draw what the words say more than what the small picture shows.
+    """
     scenes = draw(n, seed + SEED + 3)
     pictures = render(scenes, pipe.size)
     small = F.interpolate(pictures, scale_factor=1 / pipe.factor, mode="area")
-    made = drawn(tasks.upscale, pipe, captions(scenes, seed + SEED, full=True), small, pipe.factor, level=0)
+    made = drawn(tasks.upscale, pipe, captions(scenes, seed + SEED, full=True), small, pipe.factor, level=0, scale=1.0)
     bicubic = F.interpolate(small, scale_factor=pipe.factor, mode="bicubic").clamp(-1, 1)
 
     def decibels(x: Tensor) -> metrics.Figure:
@@ -171,7 +183,7 @@ MEASURES = {"inpaint": inpainted, "recolour": recoloured, "outpaint": outpainted
 
 def drawings(name: str) -> int:
     """How many times n pictures are drawn for a measure, or for a set of prompts."""
-    return (EDITS | {"edges": 2, "layout": 5}).get(name, 1)
+    return (EDITS | {"edges": 2, "layout": 4}).get(name, 1)
 
 
 def of(model: nn.Module) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import hints, levels, scenes, text
+from . import draws, hints, levels, scenes, text
 from .clip import MiniCLIP
 from .control import ControlNet
 from .denoise import beside
@@ -21,15 +21,15 @@ LOW = 16  # height and width of the pictures that the upscaler enlarges
 NOISIEST = 350  # rows of the schedule by which they are noised, of 1,000: as many as diffusers' upscaler allows
 # Two levels, 16 x 16 and 8 x 8; only the smaller one looks at words and at places far away.
 UPSCALER_CONFIG = UNetConfig(
-    in_channels=7, block_out_channels=(32, 64), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
+    in_channels=7, block_out_channels=(48, 96), layers_per_block=1, transformer_layers=(0, 1), heads=(4, 4),
     context_dim=128, linear_projection=True, norm_num_groups=16, num_class_embeds=NOISIEST,
 )  # fmt: skip
 # From a map of 32 x 32 to 8 x 8 cells. A layout has 128 channels: wide layers at its full size would cost most of all.
 EDGES_EMBEDDING, LAYOUT_EMBEDDING = (16, 32, 64), (32, 32, 96)
 
 
-def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFIG, batch: int = 32,
-                 steps: int = 3000, device: str | torch.device = "cpu") -> Run:  # fmt: skip
+def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFIG, batch: int = 16,
+                 steps: int = 18_000, device: str | torch.device = "cpu") -> Run:  # fmt: skip
     """A diffusion model that is shown each picture at a quarter of its size, 16 -> 64, noised by a level it is told.
 
     The noise keeps it from copying what is wrong with a small picture that was not simply made smaller (Ho et al. 2021,
@@ -42,15 +42,16 @@ def upscaler_run(vae: VAE, words: text.Text, config: UNetConfig = UPSCALER_CONFI
     def shown(pictures: Tensor, _: scenes.Scenes) -> dict[str, Tensor]:
         return {"low": F.interpolate(pictures, size=(LOW, LOW), mode="area")}
 
-    def asked(model: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+    def asked(model: nn.Module, condition: dict, generator: draws.Source) -> tuple[Network, dict]:
         low = condition.pop("low")
-        label = torch.randint(NOISIEST, (len(low),), generator=generator).to(low.device)
+        # Mostly little noise: what a small picture is most often shown with, and where the finest of it can be seen.
+        label = (NOISIEST * draws.uniform(low.shape[:1], generator).square()).long().to(low.device)
         row = pipe.low.at(label)
-        eps = torch.randn(low.shape, generator=generator).to(low)
+        eps = draws.normal(low.shape, generator).to(low)
         low = row.alpha.view(-1, 1, 1, 1) * low + row.sigma.view(-1, 1, 1, 1) * eps
         return beside(model, low), condition | {"label": label}
 
-    run = denoising_run(pipe, model, into(pipe), shown=shown, asked=asked, batch=batch, steps=steps, noisy=0.0)
+    run = denoising_run(pipe, model, into(pipe), shown=shown, asked=asked, batch=batch, steps=steps)
     return replace(run, autocast=None)  # measured: bfloat16 takes longer here
 
 
@@ -81,7 +82,7 @@ def control_run(pipe: LatentDiffusion, clip: MiniCLIP | None = None) -> Run:
         boxed = any_number % 5 > 0  # a fifth have no box, for layouts that do not say all
         return {"where": scenes.layout_map(drawn) * boxed[:, :, None, None], "vectors": vectors}
 
-    def asked(net: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+    def asked(net: nn.Module, condition: dict, generator: draws.Source) -> tuple[Network, dict]:
         if clip is None:
             hint = condition.pop("edges")
         else:

@@ -1,8 +1,10 @@
 """Pictures that carry their recipe: what to ask for to draw them again, as text inside the PNG file."""
 
+import difflib
 import io
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,18 +52,14 @@ def named(path: str | Path) -> Path:
 def save(image: "Image", path: str | Path, recipe: Recipe) -> Path:
     """Write an image and its recipe as a PNG file, whole or not at all. Returns the path.
 
-    Raises `UserError` as `named` does, and where no file can be written.
+    Raises `UserError` as `named` and `atomic_write` do.
     """
     from PIL.PngImagePlugin import PngInfo
 
     path, text = named(path), PngInfo()
     text.add_itxt(KEY, _json(recipe))
     image.save(file := io.BytesIO(), format="png", pnginfo=text)
-    try:
-        return atomic_write(path, file.getvalue())
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        why = getattr(error, "strerror", None) or error
-        raise UserError("out", str(path), f"a file that can be written ({why})") from error
+    return atomic_write(path, file.getvalue())
 
 
 def read(path: str | Path) -> tuple["Image", Recipe]:
@@ -147,11 +145,20 @@ def check(recipe: Recipe) -> None:
 
 
 def strange_words(tokenizer: "CLIPTokenizer", prompt: str) -> str:
-    """The words of a prompt that no caption of the shapes world has, each with the nearest that some have.
+    """The words of a prompt that no caption of the training had, each with the nearest that some did.
 
-    Empty for a prompt without any, and for models of another world.
+    A vocabulary learned from captions has a token for each of their words; that of the shapes world is known by its
+    own words. Empty for a prompt without any, and for published models, which have seen them all.
     """
-    found = scenes.unknown_words(prompt) if len(tokenizer) < OURS else []
+    if len(tokenizer) >= OURS:
+        return ""
+    known = {token.removesuffix("</w>") for token in tokenizer.get_vocab() if token.endswith("</w>")}
+    if known >= set(scenes.SHAPES):
+        found = scenes.unknown_words(prompt)
+    else:
+        words = re.findall(r"[^\W\d_]+", prompt.lower())  # as the tokenizer cuts, but for digits and signs
+        strange = dict.fromkeys(word for word in words if len(tokenizer.tokenize(word)) > 1)
+        found = [(word, difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)) for word in strange]
     return ", ".join(f"{word!r} (nearest: {', '.join(near)})" if near else repr(word) for word, near in found)
 
 

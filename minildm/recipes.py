@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from . import weights
-from .files import UserError, atomic_write
+from . import processes, weights
+from .checkpoint import States, cut
+from .files import UserError, append, atomic_write, sweep
 from .hinted import control_run, upscaler_run
 from .readers import classifier_run, clip_run, digits_classifier_run, relations_run
 from .runs import (
@@ -84,41 +88,94 @@ def _start_from(source: str, model: UNet) -> None:
 
 
 def train(name: str, folder: str | Path, *, steps: int | None = None, seconds: float | None = None, seed: int = 0,
-          resume: bool = False, snapshots: int = 0, device: str | torch.device = "cpu",
+          resume: bool = False, snapshots: int = 0, accumulate: int = 1, device: str | torch.device = "cpu",
           **options: object) -> Iterator[Progress]:  # fmt: skip
     """Run a recipe into `folder` and yield its progress; at the end the trained model lies there for `weights.load`.
 
-    steps or seconds: by default the recipe's own number of steps. snapshots: models saved on the way, evenly spread,
-    as folder/snapshot-1 and so on. `folder` also gets `run.json` (what was asked for), `metrics.jsonl` (`MARKS` lines)
-    and `state.pt`, from which `resume` goes on. options: as in `prepare`.
-    Raises `UserError` where the folder holds a run already and `resume` is not asked for.
+    steps or seconds: by default the recipe's own number of steps. The rest as in `into`; options as in `prepare`.
+    Raises `UserError` where the folder holds a run already and `resume` is not asked for, and as `into` does.
     """
-    folder = Path(folder)
-    state = folder / "state.pt"
-    if state.exists() and not resume:
-        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
+    check_free(folder, resume)
     run = prepare(name, seed=seed, device=device, **options)
+    yield from into(folder, run, {"recipe": name, "seed": seed} | options, steps, seconds, seed, snapshots, accumulate)
+
+
+class Watch:
+    """What is looked at while a run goes on: figures for its lines, and whatever else is to be done with them."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def figures(self, model: nn.Module) -> dict[str, float]:
+        """Numbers of the averaged network, for a line of `metrics.jsonl`."""
+        return {"check": self.run.check(model)}
+
+    def line(self, line: dict[str, float]) -> None:
+        """Called with each line that is written."""
+
+    def step(self, now: Progress, model: nn.Module) -> None:
+        """Called after each step."""
+
+
+def states_of(folder: str | Path) -> States:
+    """The states of the run in a folder; of several processes the first one writes them."""
+    return States(Path(folder) / "state.pt", writes=processes.rank() == 0)
+
+
+def check_free(folder: str | Path, resume: bool) -> None:
+    """Raises `UserError` where the folder holds a run already and `resume` is not asked for."""
+    if states_of(folder).files() and not resume:
+        raise UserError("out", str(folder), "a folder without a run in it, or --resume to go on with that run")
+
+
+def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, seconds: float | None = None,
+         seed: int = 0, snapshots: int = 0, accumulate: int = 1, watch: Watch | None = None,
+         ) -> Iterator[Progress]:  # fmt: skip
+    """Train a run into `folder`, or go on with the one that is there, and yield its progress.
+
+    `folder` gets the trained model, `run.json` (`asked`), `metrics.jsonl` (`MARKS` lines; the loss is the mean of the
+    steps since the line before) and the last states of the run (`checkpoint.States`), from which an interrupted one
+    goes on. snapshots: models saved on the way, evenly spread, as folder/snapshot-1 and so on. accumulate: parts each
+    batch is taken in. Of several processes (`processes.joined`) the first one writes all files.
+    Raises `UserError` as `fit` and `States` do: for a full disk, say, or while another training writes into the folder.
+    """
+    folder, watch = Path(folder), watch or Watch(run)
     if steps is None and seconds is None:
         steps = run.steps
     check_length(steps, seconds)  # before anything is written
-    asked = {"recipe": name, "steps": steps, "seconds": seconds, "seed": seed, "snapshots": snapshots} | options
-    atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
-    ema = EMA(run.model, run.ema)
+    asked = asked | {"steps": steps, "seconds": seconds, "snapshots": snapshots}
+    ema, states = EMA(run.model, run.ema), states_of(folder)
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
-                   autocast=run.autocast, checkpoint=state)  # fmt: skip
-    marks = parts = None
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        for now in progress:
+                   autocast=run.autocast, checkpoint=states, batch=run.batch, accumulate=accumulate)  # fmt: skip
+    if processes.rank():
+        yield from progress
+        return
+    metrics = folder / "metrics.jsonl"
+    with states, closing(progress):
+        sweep(folder)
+        begun, done = states.step, states.step / steps if steps else states.spent / seconds
+        marks, parts = int(done * MARKS) if begun else None, int(done * (snapshots + 1))
+        first = next(progress, None)  # the state of another run is refused here, before anything is changed
+        atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
+        cut(metrics, begun)
+        for now in chain([first] if first else [], progress):
+            total, count = states.notes.get("losses", (0.0, 0))  # since the last line
+            total, count = total + now.loss, count + 1
             before, marks = marks, int(now.fraction * MARKS)
             if marks != before:
-                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": now.loss}
-                log.write(json.dumps(line | {"check": run.check(ema.model)}) + "\n")
-                log.flush()
+                line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": total / count}
+                line |= watch.figures(ema.model)
+                append(metrics, json.dumps(line))
+                watch.line(line)
+                total, count = 0.0, 0
+            states.notes["losses"] = (total, count)
             before, parts = parts, int(now.fraction * (snapshots + 1))
-            if before is not None and before < parts <= snapshots:
+            if before < parts <= snapshots:
                 weights.save(run.finish(ema.model), folder / f"snapshot-{parts}")
+            watch.step(now, ema.model)
+            states.stand(now.step, now.seconds)  # all that belongs to it is written before its state can be saved
             yield now
-    weights.save(run.finish(ema.model), folder)
+        weights.save(run.finish(ema.model), folder)
 
 
 RECIPES = {

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from . import levels, scenes, text
+from . import draws, levels, scenes, text
 from .pipe import LatentDiffusion
 from .train import CHECK_SEED, Run, device_of, diffusion_loss, vae_loss
 from .unet import UNet, UNetConfig
@@ -23,7 +23,7 @@ Network = Callable[..., Tensor]
 Encoded = Callable[[int, int, int], tuple[Tensor, dict]]
 Shown = Callable[[Tensor, scenes.Scenes], dict[str, Tensor]]  # pictures and scenes -> tensors by name
 # (network in training, condition, generator) -> what to call, and with which keywords
-Asked = Callable[[nn.Module, dict, torch.Generator], tuple[Network, dict]]
+Asked = Callable[[nn.Module, dict, draws.Source], tuple[Network, dict]]
 
 # Scenes are encoded POOL batches at a time, and each is trained on REUSE times in other company and under other
 # noise: encoding every batch anew took a quarter of a small model's step.
@@ -50,9 +50,14 @@ PLAIN_PIXEL = UNetConfig(
 )  # fmt: skip
 
 
-def scene_batch(seed: int, step: int, batch: int, objects: int | None = None) -> tuple[Tensor, scenes.Scenes]:
-    """The `step`-th batch of an endless stream of scenes without held-out pairs: pictures (b, 3, 32, 32), scenes."""
-    drawn = scenes.draw(batch, seed=seed, start=step * batch, objects=objects)
+def scene_batch(seed: int, step: int, batch: int, objects: int | None = None,
+                source: draws.Source = None) -> tuple[Tensor, scenes.Scenes]:  # fmt: skip
+    """The `step`-th batch of an endless stream of scenes without held-out pairs: pictures (b, 3, 32, 32), scenes.
+
+    Of it, the samples that `source` asks for (`draws.places`).
+    """
+    asked = draws.places(batch, source)
+    drawn = scenes.draw(len(asked), seed=seed, start=step * batch + asked[0], objects=objects)
     return scenes.render(drawn).to(memory_format=torch.channels_last), drawn
 
 
@@ -73,8 +78,8 @@ def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 
     model = VAE(config).to(memory_format=torch.channels_last)
     check = round_trip(scene_batch(CHECK_SEED, 0, 256, objects)[0])
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels, _ = scene_batch(VAE_SEED, step, batch, objects)
+    def loss(step: int, generator: draws.Source) -> Tensor:
+        pixels, _ = scene_batch(VAE_SEED, step, batch, objects, generator)
         return sum(vae_loss(model, pixels.to(device_of(model)), kl_weight, generator))
 
     @torch.no_grad()
@@ -82,7 +87,7 @@ def vae_run(config: VAEConfig = VAE_CONFIG, batch: int = 32, kl_weight: float = 
         vae.config = replace(config, scaling_factor=scaling_factor(vae))
         return vae
 
-    return Run(model, loss, check, finish, steps, lr=1.2e-3)
+    return Run(model, loss, check, finish, steps, lr=1.2e-3, batch=batch)
 
 
 def decoder_run(model: VAE, batch: int = 32, steps: int = 3000) -> Run:
@@ -95,14 +100,14 @@ def decoder_run(model: VAE, batch: int = 32, steps: int = 3000) -> Run:
     for part in (model.post_quant_conv, model.decoder):
         part.requires_grad_(True)
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels = scene_batch(DECODER_SEED, step, batch, objects=2)[0].to(device_of(model))
+    def loss(step: int, generator: draws.Source) -> Tensor:
+        pixels = scene_batch(DECODER_SEED, step, batch, 2, generator)[0].to(device_of(model))
         with torch.no_grad():
             z = sample_latent(*model.encode(pixels), generator)
-        return (model.decode(z).float() - pixels).square().mean()
+        return (model.decode(z).to(pixels.dtype) - pixels).square().mean()
 
     check = round_trip(scene_batch(CHECK_SEED, 0, 256, objects=2)[0])
-    return Run(model, loss, check, lambda vae: vae, steps, lr=6e-4)
+    return Run(model, loss, check, lambda vae: vae, steps, lr=6e-4, batch=batch)
 
 
 @torch.no_grad()
@@ -120,11 +125,12 @@ def digits_run(batch: int = 128, steps: int = 6000, beta: float = 0.5) -> Run:
     held_back, _ = digits("test")
     model = FlatVAE()
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        pixels = pictures[torch.randint(len(pictures), (batch,), generator=generator)].to(device_of(model))
+    def loss(step: int, generator: draws.Source) -> Tensor:
+        some = draws.integers(len(pictures), (len(draws.places(batch, generator)),), generator)
+        pixels = pictures[some].to(device_of(model))
         return sum(vae_loss(model, pixels, DIGITS_VARIANCE * 2 * beta, generator))
 
-    return Run(model, loss, round_trip(held_back), lambda vae: vae, steps, lr=2e-3, autocast=None)
+    return Run(model, loss, round_trip(held_back), lambda vae: vae, steps, lr=2e-3, batch=batch, autocast=None)
 
 
 # A Gaussian decoder of this variance makes the squared error a likelihood; about what two latents leave over.
@@ -165,23 +171,23 @@ def told(pipe: LatentDiffusion, objects: int | None = None, shown: Shown | None 
     return encoded
 
 
-def from_pool(encoded: Encoded, step: int, batch: int) -> tuple[Tensor, dict]:
-    """The batch of training step `step`, from its pool of POOL batches."""
+def from_pool(encoded: Encoded, step: int, batch: int, source: draws.Source = None) -> tuple[Tensor, dict]:
+    """The batch of training step `step`, from its pool of POOL batches: the samples that `source` asks for."""
     x0, condition = encoded(UNET_SEED, step // (POOL * REUSE), POOL * batch)
     order = torch.randperm(POOL * batch, generator=torch.Generator().manual_seed(step // POOL))
-    some = order[step % POOL * batch :][:batch].to(x0.device)
+    some = order[step % POOL * batch :][draws.places(batch, source)].to(x0.device)
     return x0[some], {name: value[some] for name, value in condition.items()}
 
 
-def untold(condition: dict, empty: Tensor | None, share: float, generator: torch.Generator) -> dict:
+def untold(condition: dict, empty: Tensor | None, share: float, generator: draws.Source) -> dict:
     """The condition with so large a share of the prompts exchanged for the empty one's states (1, n, d), if any."""
     if empty is None:
         return condition
-    drop = torch.rand(len(condition["context"]), generator=generator) < share
+    drop = draws.uniform(condition["context"].shape[:1], generator) < share
     return condition | {"context": torch.where(drop[:, None, None].to(empty.device), empty, condition["context"])}
 
 
-def plainly(network: nn.Module, condition: dict, generator: torch.Generator) -> tuple[Network, dict]:
+def plainly(network: nn.Module, condition: dict, generator: draws.Source) -> tuple[Network, dict]:
     return network, condition
 
 
@@ -197,18 +203,18 @@ def denoising_run(pipe: LatentDiffusion, model: nn.Module, finish: Callable[[nn.
     empty, noisy = (pipe.text([""]).detach(), noisy) if pipe.text else (None, 0.0)
     encoded = told(pipe, objects, shown)
 
-    def error(model: nn.Module, x0: Tensor, condition: dict, generator: torch.Generator, noisy: float) -> Tensor:
+    def error(model: nn.Module, x0: Tensor, condition: dict, generator: draws.Source, noisy: float) -> Tensor:
         network, condition = asked(model, untold(condition, empty, unsaid, generator), generator)
         return diffusion_loss(network, x0, pipe.schedule, pipe.prediction, generator, noisy, **condition).mean()
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        return error(model, *from_pool(encoded, step, batch), generator, noisy)
+    def loss(step: int, generator: draws.Source) -> Tensor:
+        return error(model, *from_pool(encoded, step, batch, generator), generator, noisy)
 
     @torch.no_grad()
     def check(model: nn.Module) -> float:
         return error(model, *encoded(CHECK_SEED, 2, 256), torch.Generator().manual_seed(0), 0.0).item()
 
-    return Run(model, loss, check, finish, steps, lr)
+    return Run(model, loss, check, finish, steps, lr, batch=batch)
 
 
 def diffusion_run(vae: VAE | None = None, words: text.Text | None = None, config: UNetConfig = LATENT_CONFIG,

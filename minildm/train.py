@@ -1,27 +1,30 @@
 """Losses, the average of the weights, and one training loop that reports as it goes.
 
-Everything random in a step is drawn from a generator seeded by (seed, step). So a run is the same run whether or
-not it was interrupted, and there is no random state to save.
+Everything random in a step is drawn by (seed, step), or for each sample by (seed, step, its index). So a run is the
+same run whether or not it was interrupted, and by sample also on any number of processes. `checkpoint` keeps what it
+has to go on from.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from . import draws, processes
+from .checkpoint import States
 from .denoise import target
-from .files import UserError, atomic_write
+from .devices import device_of, precision
+from .files import UserError
 from .levels import Schedule
 from .vae import kl_divergence, sample_latent
 
-Loss = Callable[[int, torch.Generator], Tensor]
+Loss = Callable[[int, draws.Source], Tensor]  # (step, where its random numbers come from)
 CHECK_SEED = 99  # of the scenes that the checks of all runs draw, and no run trains on
 
 
@@ -36,15 +39,12 @@ class Run:
     steps: int
     lr: float
     ema: float = 0.999
+    batch: int | None = None  # samples of a step, if the loss is their mean and can be asked for some (`draws.places`)
     autocast: torch.dtype | None = torch.bfloat16  # measured: half the time of a step with convolutions
 
 
-def device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
 def vae_loss(
-    vae: nn.Module, pixels: Tensor, kl_weight: float, generator: torch.Generator | None = None
+    vae: nn.Module, pixels: Tensor, kl_weight: float, generator: draws.Source = None
 ) -> tuple[Tensor, Tensor]:
     """Squared error and KL divergence of a VAE on pixels (b, c, h, w), both in nats-like units per pixel value.
 
@@ -54,8 +54,8 @@ def vae_loss(
     """
     mean, logvar = vae.encode(pixels)
     out = vae.decode(sample_latent(mean, logvar, generator))
-    kl = kl_divergence(mean.float(), logvar.float()).mean() / pixels[0].numel()
-    return (out.float() - pixels).square().mean(), kl_weight * kl
+    kl = kl_divergence(mean.to(pixels.dtype), logvar.to(pixels.dtype)).mean() / pixels[0].numel()
+    return (out.to(pixels.dtype) - pixels).square().mean(), kl_weight * kl
 
 
 def diffusion_loss(
@@ -63,7 +63,7 @@ def diffusion_loss(
     x0: Tensor,
     schedule: Schedule,
     prediction: str,
-    generator: torch.Generator | None = None,
+    generator: draws.Source = None,
     noisy: float = 0.0,
     **condition: object,
 ) -> Tensor:
@@ -75,16 +75,16 @@ def diffusion_loss(
     0..1 of them, drawn from the noisiest quarter alone (Esser et al. 2024 choose other densities).
     """
     rows = len(schedule)
-    index = torch.randint(rows, (len(x0),), generator=generator)
+    index = draws.integers(rows, (len(x0),), generator)
     if noisy:
-        chosen = torch.rand(len(x0), generator=generator) < noisy
+        chosen = draws.uniform((len(x0),), generator) < noisy
         index = torch.where(chosen, rows - 1 - index // 4, index)
     index = index.to(x0.device)
-    eps = torch.randn(x0.shape, generator=generator, dtype=torch.float32).to(x0)
+    eps = draws.normal(x0.shape, generator).to(x0)
     level = schedule.at(index)  #                                                         each (b,)
     alpha, sigma = (a.view(-1, *[1] * (x0.ndim - 1)) for a in (level.alpha, level.sigma))
     out = network(alpha * x0 + sigma * eps, level.t, **condition)
-    return (out.float() - target(x0, eps, level, prediction)).square().flatten(1).mean(1)
+    return (out.to(x0.dtype) - target(x0, eps, level, prediction)).square().flatten(1).mean(1)
 
 
 class EMA:
@@ -138,13 +138,12 @@ def check_length(steps: int | None, seconds: float | None) -> None:
         raise UserError("steps, seconds", (steps, seconds), "one of the two, above 0")
 
 
-@contextmanager
-def precision(device: torch.device, autocast: torch.dtype | None) -> Iterator[None]:
-    """What a forward pass of training runs under: autocast to this dtype if any, and the attention that fits it."""
-    # on a CPU the bfloat16 backward pass of fused attention costs more than all the rest of a small U-Net
-    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" and autocast else nullcontext()
-    with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None), attention:
-        yield
+def check_finite(step: int, loss: float, norm: float, states: States) -> None:
+    """Raises `UserError` with likely causes and the last good state, unless loss and gradient norm are finite."""
+    for what, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            causes = "a learning rate too large, data that holds nan or inf, or an overflow of half precision"
+            raise UserError(f"{what} at step {step}", value, f"a finite number; likely {causes}; {states.last()}")
 
 
 def fit(
@@ -157,54 +156,78 @@ def fit(
     ema: EMA | None = None,
     seed: int = 0,
     autocast: torch.dtype | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | States | None = None,
     save_every: float = 60.0,
     clock: Callable[[], float] = time.perf_counter,
+    batch: int | None = None,
+    accumulate: int = 1,
 ) -> Iterator[Progress]:
     """Train `model` by `loss(step, generator)` and yield a `Progress` after each step; stop early by breaking off.
 
     Give `steps` or `seconds`. AdamW (betas 0.9 and 0.99), gradients clipped to norm 1, learning rate `lr` times
     `learning_rate(fraction)`. `autocast` (say torch.bfloat16) is the dtype of the forward pass; weights stay as
-    they are. With `checkpoint`, the state is written to that file every `save_every` seconds of training and at
-    the end, and a run that finds the file goes on from it: for `steps`, to bit-identical weights on the CPU.
+    they are. With `checkpoint`, a file such as runs/a/state.pt, the state is written beside it (`States`) every
+    `save_every` seconds of training, at the end, on Ctrl-C and where you break off; and a run that finds a state
+    goes on from it: for `steps`, to bit-identical weights on the CPU. A step is saved after you had its `Progress`.
     `clock` tells the seconds: the wall's, or say `time.process_time`, which stands while other programs run.
-    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where the loss is no longer finite.
+    With `batch`, the loss is the mean over so many samples and can be asked for some: `loss(step, draws.Draws)`, see
+    `draws.places`. Then the processes of a launch (`processes.joined`) take a part of each batch, one after the other
+    in `accumulate` parts, which need less memory. How many parts there are changes the weights by rounding only.
+    Raises `UserError` for wrong arguments, for a checkpoint of another run, and where loss or gradient are no longer
+    finite, before that reaches the weights.
     """
     check_length(steps, seconds)
+    together = processes.count()
+    if batch is None and together * accumulate != 1:
+        raise UserError("processes, accumulate", (together, accumulate), "1 each: this loss needs whole batches")
+    parts = processes.shares(batch, accumulate) if batch else [None]
     device = device_of(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    step, spent = 0, 0.0
-    path = Path(checkpoint) if checkpoint else None
-    if path and path.exists():
-        step, spent = _restore(path, model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
-    last_save = spent
-    model.train()
+    states = checkpoint if isinstance(checkpoint, States) else States(checkpoint, writes=processes.rank() == 0)
+    with states:
+        step, spent = states.restore(model, optimizer, ema, {"seed": seed, "steps": steps, "seconds": seconds})
+        if processes.totals([step], device)[0] != step * together:
+            raise UserError(f"checkpoint {states.path}", f"step {step} here", "states that all processes can read")
+        ask = processes.shared(model, loss)
+        model.train()
 
-    def fraction() -> float:
-        return min(1.0, step / steps if steps else spent / seconds)
+        def fraction() -> float:
+            return min(1.0, step / steps if steps else spent / seconds)
 
-    while fraction() < 1:
-        started = clock()
-        rate = lr * learning_rate(fraction())
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        with precision(device, autocast):
-            value = loss(step, generator)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        if not math.isfinite(value.item()):
-            raise UserError(f"loss at step {step}", value.item(), "a finite number; try a smaller learning rate")
-        optimizer.step()
-        if ema:
-            ema.update(model)
-        step, spent = step + 1, spent + clock() - started
-        if path and (spent - last_save >= save_every or fraction() >= 1):
-            _save(path, model, optimizer, ema, step, spent, {"seed": seed, "steps": steps, "seconds": seconds})
-            last_save = spent
-        yield Progress(step, fraction(), spent, value.item(), rate)
+        while fraction() < 1:
+            started = clock()
+            rate = lr * learning_rate(fraction())
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            value = 0.0
+            for part in parts:
+                if part is None:
+                    source, share = torch.Generator().manual_seed(seed * 1_000_003 + step), 1.0
+                else:
+                    source, share = draws.Draws(seed, step, part), len(part) / batch
+                with nullcontext() if part is parts[-1] else processes.alone(ask):
+                    with precision(device, autocast):
+                        some = ask(step, source) * share
+                    (some * together).backward()  # of which the mean over all processes is taken
+                value += some.detach()
+            norm = nn.utils.clip_grad_norm_(trained, 1.0)
+            (value,) = processes.totals([value.item()], device)
+            check_finite(step, value, norm.item(), states)
+            states.moving()
+            optimizer.step()
+            if ema:
+                ema.update(model)
+            step, spent = step + 1, spent + clock() - started
+            if seconds:
+                spent = processes.totals([spent], device)[0] / together  # all processes have to end together
+            if states is not checkpoint:  # whoever brings their own says when all that belongs to the step is done
+                states.stand(step, spent)
+            yield Progress(step, fraction(), spent, value, rate)
+            states.stand(step, spent)
+            if spent - states.saved_at >= save_every or fraction() >= 1:
+                states.save()
     model.eval()
 
 
@@ -214,26 +237,3 @@ def each(jobs: Sequence[Callable[[], float]]) -> Iterator[Progress]:
     for done, job in enumerate(jobs, 1):
         value = job()
         yield Progress(done, done / len(jobs), time.perf_counter() - started, value, 0.0)
-
-
-def _save(path, model, optimizer, ema, step, spent, run):
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent, "run": run}
-    if ema:
-        state |= {"ema": ema.model.state_dict(), "ema_step": ema.step}
-    atomic_write(path, lambda part: torch.save(state, part))
-
-
-def _restore(path, model, optimizer, ema, run) -> tuple[int, float]:
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        found = state["run"]
-    except Exception as error:
-        raise UserError(f"checkpoint {path}", type(error).__name__, "a whole checkpoint of this run") from error
-    if found != run or ("ema" in state) != (ema is not None):
-        raise UserError(f"checkpoint {path}", found, f"a checkpoint of the run {run}")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if ema:
-        ema.model.load_state_dict(state["ema"])
-        ema.step = state["ema_step"]
-    return state["step"], state["spent"]

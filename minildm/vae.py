@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import strips
+from . import draws, strips
 from .files import UserError
 from .layers import DEEPEST, Attention, Downsample, ResnetBlock, Upsample, check_groups, check_whole, check_widths
 
@@ -195,13 +194,13 @@ class FlatVAE(nn.Module):
         return self.decoder(z).unflatten(1, self.shape)
 
 
-def sample_latent(mean: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample_latent(mean: Tensor, logvar: Tensor, generator: draws.Source = None) -> Tensor:
     """A draw from N(mean, exp(logvar)), differentiable in both: mean + exp(logvar / 2) * eps.
 
     The reparameterisation trick (Kingma & Welling 2014, section 2.4). Noise is drawn on the CPU and moved,
     so that a seed means the same draw on every device.
     """
-    eps = torch.randn(mean.shape, generator=generator, dtype=torch.float32).to(mean)
+    eps = draws.normal(mean.shape, generator).to(mean)
     return mean + (0.5 * logvar).exp() * eps
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import minildm
 from minildm import cli, evaluate, pngs, recipes, scenes, tasks, weights
+from minildm.cli import training
 from minildm.vae import VAE
 
 PROMPT = "a large red circle on a white background"
@@ -295,7 +296,7 @@ def test_broken_checkpoints_are_one_line_and_leave_nothing(model, tmp_path):
 def test_a_picture_that_cannot_be_written_is_one_line(model, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     line = refuses("picture", PROMPT, "--model", model, "--steps", 1, "--out", tmp_path / "file" / "a.png")
-    assert "out: got" in line
+    assert line.startswith("error: file: got") and "a.png" in line
 
 
 def test_pictures_without_a_recipe_are_refused(tmp_path, picture):
@@ -339,14 +340,15 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     asked = ("--seconds", 300, "--objects", 1, "--small", "--vae", "v", "--clip", "c")
     works("train", "latent", "--out", tmp_path, *asked)
     works("train", "pixel", "--out", tmp_path, "--no-captions", "--snapshots", 3, "--resume")
-    monkeypatch.setattr(cli, "best_device", lambda: torch.device("mps"))  # trained on the CPU there, see cli
-    usual = {"steps": None, "seconds": None, "seed": 0, "resume": False, "snapshots": 0, "device": "cpu"}
+    monkeypatch.setattr(training, "best_device", lambda: torch.device("mps"))  # trained on the CPU there, see cli
+    usual = {"steps": None, "seconds": None, "seed": 0, "resume": False, "snapshots": 0, "accumulate": 1,
+             "device": torch.device("cpu")}  # fmt: skip
     own = {"seconds": 300.0, "objects": 1, "small": True, "vae": "v", "clip": "c"}
     assert calls[0] == ("latent", tmp_path, usual | own)
     assert calls[1] == ("pixel", tmp_path, usual | {"captions": False, "snapshots": 3, "resume": True})
-    monkeypatch.setattr(cli, "best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(training, "best_device", lambda: torch.device("cuda"))
     works("train", "vae", "--out", tmp_path)
-    assert calls[2] == ("vae", tmp_path, usual | {"device": "cuda"})
+    assert calls[2] == ("vae", tmp_path, usual | {"device": torch.device("cuda")})
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,8 @@ def test_a_size_that_is_no_number_of_pixels_is_refused(pictures, size):
         data.folder(pictures, size)
 
 
-def test_a_folder_without_metadata_is_refused(tmp_path):
-    with refuses("metadata.jsonl", "FileNotFoundError", "one line a picture"):
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with refuses("folder", "no picture", "metadata.jsonl, one line a picture"):
         data.folder(tmp_path)
+    with refuses("folder", "nowhere", "a folder of pictures"):
+        data.folder(tmp_path / "nowhere")

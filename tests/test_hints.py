@@ -198,8 +198,8 @@ def test_enlarging_is_measured_beside_bicubic_interpolation():
     pipe = hinted.upscaler_run(weights.load("shapes/vae"), weights.load("clip").text).finish(None)
     drawn = scenes.draw(20, edits.SEED + 3)
 
-    def good(task, pipe, said, small, factor, level):
-        assert small.shape[2:] == (16, 16) and factor == 4
+    def good(task, pipe, said, small, factor, level, scale):
+        assert small.shape[2:] == (16, 16) and factor == 4 and scale == 1
         return scenes.render(drawn, 64) * 0.98
 
     figures = edits.enlarged(pipe, 20, good)
@@ -232,7 +232,7 @@ def test_the_upscaler_is_told_its_noise(pipe):
         assert run.loss(0, torch.Generator().manual_seed(0)).isfinite()
     (x, _), more = seen[0]
     label = more["label"]
-    assert x.shape == (32, 7, 16, 16) and label.max() < hinted.NOISIEST and len(label.unique()) > 10
+    assert x.shape == (16, 7, 16, 16) and label.max() < hinted.NOISIEST and len(label.unique()) > 10
     made = run.finish(run.model)
     assert made.low is not None and made.size == 64
 
@@ -242,7 +242,7 @@ def test_evaluate_measures_control_and_editing(pipe, clip):
     steps = []
     table = evaluate.evaluate(net, 2, steps=1, batch=1, each=lambda done, total: steps.append((done, total)))
     assert set(table["layout"]) >= {"inpaint", "IoU", "right in its box", "IoU without", "IoU no prompt"}
-    assert steps[-1] == (10, 10)
+    assert steps[-1] == (8, 8)
     table = evaluate.evaluate(pipe, 2, steps=2, sets=["inpaint", "outpaint"])
     assert table["inpaint"]["known pixels exact"][0] == 1 and "seam" in table["outpaint"]
     edges = ControlNet.from_unet(pipe.unet, 3, hinted.EDGES_EMBEDDING).eval()

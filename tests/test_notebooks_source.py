@@ -206,7 +206,11 @@ def png_of(pixels):
 
 def test_a_palette_is_taken_only_where_nobody_sees_it():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert tool.with_palette(png_of(noise)) == png_of(noise)
+    assert (np.asarray(Image.open(io.BytesIO(tool.with_palette(png_of(noise))))) == noise).all()
+    clear = np.dstack([noise, np.full((64, 64), 128, np.uint8)])
+    assert tool.with_palette(png_of(clear)) == png_of(clear)
+    opaque = np.dstack([noise, np.full((64, 64), 255, np.uint8)])
+    assert len(tool.with_palette(png_of(opaque))) < len(png_of(opaque))
     few = np.random.default_rng(1).choice(noise[0], (64, 64))  # 64 colours, anyhow
     light = tool.with_palette(png_of(few))
     assert Image.open(io.BytesIO(light)).mode == "P" and len(light) < len(png_of(few))

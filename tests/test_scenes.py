@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from minildm import draws
 from minildm import scenes as sc
-from minildm.scenes import world
 
 N = 20_000
 PIXEL = 1 / 32
@@ -49,7 +49,7 @@ def pairs(scenes):
 def test_hash_is_splitmix64():
     # The first outputs from the state 1234567, as in Rosetta Code, "Pseudo-random numbers/Splitmix64".
     state = np.uint64(1234567) + np.arange(5, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    assert world._mix(state).tolist() == [
+    assert draws.mixed(state).tolist() == [
         6457827717110365317,
         3203168211198807973,
         9817491932198370423,
@@ -59,12 +59,12 @@ def test_hash_is_splitmix64():
 
 
 def test_uniforms_are_uniform_and_independent():
-    u = world.uniforms(seed=0, start=0, n=50_000, draws=6)
+    u = draws.uniforms(seed=0, start=0, n=50_000, draws=6)
     assert u.dtype == torch.float32 and 0 <= u.min() and u.max() < 1
     assert (u.mean(0) - 0.5).abs().max() < 0.006  # standard error 0.0013
     assert (u.var(0) - 1 / 12).abs().max() < 0.002
     # Neighbours in row, in column and in seed:
-    both = torch.cat([u[1:], u[:-1], world.uniforms(seed=1, start=1, n=49_999, draws=6)], 1)
+    both = torch.cat([u[1:], u[:-1], draws.uniforms(seed=1, start=1, n=49_999, draws=6)], 1)
     off = torch.corrcoef(both.T) - torch.eye(18)
     assert off.abs().max() < 0.025  # standard error 0.0045
 

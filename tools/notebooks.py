@@ -136,21 +136,26 @@ def lighten(book: nbformat.NotebookNode) -> None:
 
 
 def with_palette(png: bytes) -> bytes:
-    """A PNG file in at most 256 colours, or as it is: where that is smaller, or they would not do.
+    """A PNG file in at most 256 colours, where they do; in any case without an alpha that says nothing, and no larger.
 
     They do where pixels change by at most UNSEEN[0] of 255 on average, and by UNSEEN[1] in one channel of a thousand.
     """
     import numpy as np
     from PIL import Image
 
-    full = Image.open(io.BytesIO(png)).convert("RGB")
+    given = Image.open(io.BytesIO(png))
+    if given.mode == "RGBA" and given.getextrema()[3][0] < 255:
+        return png
+    full = given.convert("RGB")
     for method in (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE):
         few = full.quantize(256, method=method, dither=Image.Dither.NONE)
         change = np.abs(np.asarray(few.convert("RGB")).astype(int) - np.asarray(full).astype(int))
         if change.mean() <= UNSEEN[0] and np.quantile(change, 0.999) <= UNSEEN[1]:
-            few.save(out := io.BytesIO(), "png", optimize=True)
-            return min(out.getvalue(), png, key=len)
-    return png
+            break
+    else:
+        few = full
+    few.save(out := io.BytesIO(), "png", optimize=True)
+    return min(out.getvalue(), png, key=len)
 
 
 def write(book: nbformat.NotebookNode, path: Path) -> None:

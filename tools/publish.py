@@ -94,12 +94,18 @@ def write(models: dict) -> None:
     atomic_write(MANIFEST, (json.dumps({"models": ordered}, indent=1) + "\n").encode())
 
 
+def figures(name: str, n: int, sets: tuple[str, ...] | list[str] | None) -> dict[str, dict]:
+    """What `evaluate.figures` measures of a shipped model, each set with its date."""
+    today = date.today().isoformat()
+    return {key: row | {"date": today} for key, row in evaluate.figures(name, n, sets=sets).items()}
+
+
 def measure(names: list[str], n: int, sets: list[str] | None) -> None:
     """The figures of shipped models anew, of these sets (None: all that are usual); those of others stay."""
     models = weights.manifest()
     for name in names:
         print(f"measuring {name}", flush=True)
-        models[name]["figures"] |= evaluate.figures(name, n, sets=sets)
+        models[name]["figures"] |= figures(name, n, sets)
         write(models)
 
 
@@ -120,7 +126,7 @@ def main(names: list[str], n: int) -> None:
             write(models)  # the next line loads it by name
             sets = ("one", "one-unseen") if told and run.get("objects") == 1 else None  # what it was trained to draw
             models[shipped]["date"] = date.today().isoformat()
-            models[shipped]["figures"] = evaluate.figures(shipped, n, sets=sets)
+            models[shipped]["figures"] = figures(shipped, n, sets)
             write(models)
 
 

@@ -14,17 +14,11 @@ import typer
 
 from .. import evaluate as evaluation
 from .. import league as contest
-from .. import pngs, recipes, weights
+from .. import pngs, weights
 from ..devices import best_device
-from ..files import UserError
 from .drawing import picture, recipe
-from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, loaded, number, warn
-
-DRAWING = {"objects", "captions", "small", "vae", "clip", "start"}
-TAKEN = {  # which options of `train` a recipe has; the others have none
-    "latent": DRAWING, "pixel": DRAWING, "decoder": {"vae"}, "relations": {"clip"}, "upscaler": {"vae", "clip"},
-    "edges": {"model"}, "layout": {"model", "clip"},
-}  # fmt: skip
+from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, loaded, number
+from .training import add as add_train
 
 app = typer.Typer(cls=OneLine, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -37,55 +31,7 @@ def start(context: typer.Context) -> None:
 
 
 app.command()(picture)
-
-
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="One of " + ", ".join(recipes.RECIPES) + ".")],
-    out: Annotated[Path, typer.Option(help="The folder for the model and the state of the run.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, if there is one.")] = False,
-    steps: Annotated[int | None, number(int, 1, help="Steps, instead of the recipe's own.")] = None,
-    seconds: Annotated[float | None, number(float, 1, help="Seconds of training, instead of steps.")] = None,
-    seed: Seed = 0,
-    snapshots: Annotated[int, number(int, 0, help="Models to save on the way.")] = 0,
-    objects: Annotated[int | None, number(int, 1, help="latent, pixel: 1 or 2 in each scene, not both.")] = None,
-    captions: Annotated[bool, typer.Option(help="pixel: with prompts or without.")] = True,
-    small: Annotated[bool, typer.Option("--small", help="latent, pixel: the network for minutes.")] = False,
-    vae: Annotated[
-        str | None, typer.Option(help="latent, decoder, upscaler: the autoencoder, a folder or a name.")
-    ] = None,
-    clip: Annotated[
-        str | None, typer.Option(help="latent, pixel, relations, upscaler, layout: the mini-CLIP, likewise.")
-    ] = None,
-    start: Annotated[str | None, typer.Option(help="latent, pixel: a trained model to go on from, likewise.")] = None,
-    model: Annotated[str | None, typer.Option(help="edges, layout: the model to steer, likewise.")] = None,
-) -> None:
-    """Train a model by a recipe into a folder that `picture` and `evaluate` take."""
-    from tqdm import tqdm
-
-    given = {"objects": objects, "captions": captions, "small": small, "vae": vae, "clip": clip, "start": start,
-             "model": model}  # fmt: skip
-    usual = {"captions": True, "small": False}
-    options = {name: value for name, value in given.items() if value is not usual.get(name)}
-    taken = TAKEN.get(recipe, set())
-    if recipe in recipes.RECIPES and (refused := options.keys() - taken):
-        name = min(refused)
-        raise UserError(name, options[name], f"no such option, for the recipe {recipe}")
-    device = "cuda" if best_device().type == "cuda" else "cpu"  # bfloat16 training was never tried on Apple's GPUs
-    run = recipes.train(recipe, out, steps=steps, seconds=seconds, seed=seed, resume=resume, snapshots=snapshots,
-                        device=device, **options)  # fmt: skip
-    with tqdm(desc=recipe, total=1.0, bar_format=BAR, delay=1, file=sys.stderr) as bar:
-        try:
-            for now in run:
-                if bar.n == 0:  # a resumed run has a part behind it, which says nothing about its pace
-                    bar.initial = bar.n = now.fraction
-                bar.set_postfix_str(f"step {now.step}, loss {now.loss:.4f}", refresh=False)
-                bar.update(now.fraction - bar.n)
-        except KeyboardInterrupt:
-            bar.close()
-            warn(f"stopped; the same command with --resume goes on from the last state in {out}")
-            raise typer.Exit(130) from None
-    typer.echo(out)
+add_train(app)
 
 
 @app.command()

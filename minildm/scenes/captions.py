@@ -8,8 +8,9 @@ they tell whether a model learned the words or the sentences.
 import difflib
 import re
 
+from ..draws import uniforms
 from .words import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, SIZE_WORDS, SIZES
-from .world import place, relation, uniforms
+from .world import place, relation
 
 # {a}, {b}: an object with its article; {at}: a place; {is_at}: how a lies to b; {there}: the same, with b
 # named before a; {ground}: the background's colour.

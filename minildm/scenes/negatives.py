@@ -8,9 +8,10 @@ Captions of the same words in another order, and of one word changed, take that 
 import torch
 from torch import Tensor
 
+from ..draws import uniforms
 from .captions import captions
 from .words import BACKGROUNDS, COLOURS, SHAPES, SIZES
-from .world import HELD_PAIRS, INSET, Scenes, pick, place, uniforms
+from .world import HELD_PAIRS, INSET, Scenes, pick, place
 
 SALT = 0x6E6567  # so that changes are not drawn with the very numbers that drew the scenes and their captions
 CHOICES = {"colour": len(COLOURS), "shape": len(SHAPES), "size": len(SIZES)}

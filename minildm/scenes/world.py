@@ -6,9 +6,9 @@ point: scene i of seed s is the same whether it is drawn alone or among a millio
 
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 
+from ..draws import uniforms
 from .words import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, SIZES
 
 UNSURE = 1.5 / 32  # of the frame; what lies this close to a boundary, no caption states
@@ -65,31 +65,6 @@ class Scenes:
 def join(parts):
     """Several `Scenes`, one after the other."""
     return Scenes(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Scenes)))
-
-
-def uniforms(seed, start, n, draws):
-    """Random numbers that depend on (seed, start + row, column) alone: (n, draws) float32, 0 <= u < 1.
-
-    A counter is hashed instead of a state being advanced, so any row can be had without those before it. The
-    hash is the output function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-    generators", 2014; constants as in S. Vigna's public-domain splitmix64.c), whose own state is a counter.
-    """
-    rows = np.arange(start, start + n, dtype=np.int64).astype(np.uint64)
-    key = _mix(np.full(1, seed % 2**64, dtype=np.uint64))
-    row_keys = _mix(key ^ _mix(rows))
-    bits = _mix(row_keys[:, None] + np.arange(1, draws + 1, dtype=np.uint64) * _STEP)  # (n, draws)
-    return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24))
-
-
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(z):
-    """SplitMix64's output function, on an array of uint64 (numpy wraps arrays at 2**64 without a warning)."""
-    z = z + _STEP
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def pick(u, k):

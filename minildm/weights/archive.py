@@ -33,12 +33,21 @@ def write_json(path: Path, content: dict) -> None:
     atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write(tensors: dict[str, Tensor], config: dict, folder: Path, stem: str, dtype: torch.dtype) -> None:
-    """Tensors in `dtype` into the safetensors file `stem` of a folder, and their `config.json` beside it."""
+def put(tensors: dict[str, Tensor], path: Path) -> None:
+    """Tensors into a safetensors file. Raises `OSError` where it cannot be written, as other writers do."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # which is no OSError, even where the disk is full
+        raise OSError(None, str(error)) from error
+
+
+def write(tensors: dict[str, Tensor], config: dict, folder: Path, stem: str, dtype: torch.dtype) -> None:
+    """Tensors in `dtype` into the safetensors file `stem` of a folder, and their `config.json` beside it."""
     ready = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
-    atomic_write(folder / (stem + SAFE), lambda part: save_file(ready, part, metadata={"format": "pt"}))
+    atomic_write(folder / (stem + SAFE), lambda part: put(ready, part))
     write_json(folder / "config.json", config)
 
 

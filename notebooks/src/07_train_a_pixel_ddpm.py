@@ -45,8 +45,7 @@ STEPS = 250  # of each training on one picture, in the sanity test and in the mu
 
 opened = time.perf_counter()
 schedule = levels.cosine()  # 1,000 noise levels
-snapshots = [name for name in ("pixel-1", "pixel-2", "pixel-3", "pixel") if name in weights.shipped()]
-print("trained models in the package:", *snapshots)
+snapshots = ["pixel"]  # trained models of this kind in the package; with --snapshots a run of your own leaves more
 
 # %% [markdown]
 # ## The picture first
@@ -343,7 +342,7 @@ show.figure(fig, "Eight noises, and what the averaged network makes of them as i
 
 # %% [markdown]
 # Less than a minute on two cores is not enough for shapes: you see backgrounds settle, and smudges. The package brings
-# the same run, trained for longer, with snapshots on the way. We use them in a moment.
+# the same network, trained for longer. We use it in a moment.
 #
 # ## "The loss is flat. Is it learning?"
 #
