@@ -173,6 +173,8 @@ def check(unet: UNet, hint: Hint) -> None:
     if not isinstance(pixels, Tensor) or pixels.ndim != 4 or pixels.shape[1] != channels:
         got = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
         raise UserError("control map", got, f"a tensor of shape (b, {channels}, height, width)")
+    if pixels.is_complex():
+        raise UserError("control map", str(pixels.dtype), "real numbers, float32")
     least, most = (pixels.amin().item(), pixels.amax().item()) if pixels.numel() else (0.0, 0.0)
     low, high = (0, 1) if channels in PICTURES else (-math.inf, math.inf)
     if not low <= least <= most <= high or math.isinf(most - least):  # nor with any nan

@@ -57,7 +57,7 @@ def save(image: "Image", path: str | Path, recipe: Recipe) -> Path:
     from PIL.PngImagePlugin import PngInfo
 
     path, text = named(path), PngInfo()
-    text.add_itxt(KEY, json.dumps(recipe, ensure_ascii=False))
+    text.add_itxt(KEY, _json(recipe))
     image.save(file := io.BytesIO(), format="png", pnginfo=text)
     return atomic_write(path, file.getvalue())
 
@@ -88,6 +88,17 @@ def read(path: str | Path) -> tuple["Image", Recipe]:
         if not isinstance(recipe.get(name), kind) or isinstance(recipe[name], bool):
             raise UserError(f"recipe of {path}, {name}", recipe.get(name), f"{getattr(kind, '__name__', kind)}")
     return image, recipe
+
+
+def _json(recipe: Recipe) -> str:
+    """Raises `UserError` for halves of characters, which no file can hold: some names of files have them."""
+    text = json.dumps(recipe, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        got = text[max(0, error.start - 20) : error.end]
+        raise UserError("recipe", got, "text without halves of characters (lone surrogates)") from error
+    return text
 
 
 def history(folder: str | Path, match: str = "") -> list[tuple[Path, Recipe]]:
@@ -122,6 +133,7 @@ def command(recipe: Recipe, out: str | Path) -> str:
 
 def check(recipe: Recipe) -> None:
     """Raises `UserError` for an empty prompt, one (or a negative one) of over LONGEST characters, no count, no seed."""
+    _json(recipe)
     check_whole("count", recipe["count"], 1, MANY)
     check_whole("seed", recipe["seed"], 0, 2**63 - 1)
     for name in ("prompt", "negative"):

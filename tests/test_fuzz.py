@@ -12,8 +12,8 @@ from fuzzing.targets import Place, line
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from minildm import given, pictures, tasks, weights
-from minildm.control import ControlNetConfig
+from minildm import given, pictures, pngs, tasks, weights
+from minildm.control import ControlNetConfig, Hint
 from minildm.files import UserError
 from minildm.unet import UNet, UNetConfig
 from minildm.vae import VAE, VAEConfig
@@ -82,11 +82,18 @@ def pipe():
     ({"height": 0}, "height"),  # was the usual size
     ({"scale": 1e300}, "scale"),  # was a picture of nan
     ({"noise": "3"}, "noise"), ({"noise": torch.full((1, 4, 2, 2), float("nan"))}, "noise"),
-    ({"noise": torch.zeros(1, 4, 2, 2, dtype=torch.int64)}, "noise"),
+    ({"noise": torch.zeros(1, 4, 2, 2, dtype=torch.int64)}, "noise"), ({"noise": torch.zeros(1, 4, 2, 0)}, "noise"),
+    ({"noise": torch.full((1, 4, 2, 2), 1e30)}, "noise"), ({"sampler": {}}, "sampler"),
 ])  # fmt: skip
 def test_prompts_and_sizes(pipe, how, named):
     with pytest.raises(UserError, match=f"^{named}: got "):
         tasks.text2img(pipe, **{"prompt": "red", "steps": 1} | how)
+
+
+def test_control_map_of_complex_numbers(place):
+    hint = Hint(place.control, torch.zeros(1, 3, 8, 8, dtype=torch.complex64))
+    with pytest.raises(UserError, match="control map: got 'torch"):
+        tasks.text2img(place.pipe, "red", steps=1, height=8, width=8, control=[hint])
 
 
 def test_guidance_at_its_limit_is_a_picture(pipe):
@@ -168,7 +175,7 @@ def test_names_that_no_file_can_have(place, tmp_path):
             with pytest.raises(UserError):
                 read(name)
         for words in (["inspect", name], ["recipe", name], ["evaluate", name], ["picture", "red", "--model", name],
-                      ["picture", "red", "--model", place.model, "--out", f"{name}.png"],
+                      ["picture", "red", "--steps", 1, "--model", place.model, "--out", f"{name}.png"],
                       ["picture", "red", "--model", place.model, "--image", name]):  # fmt: skip
             with pytest.raises(UserError, match="error: "):
                 line(words)
@@ -184,6 +191,17 @@ def test_nested_beyond_what_json_can_read(place, tmp_path):
     (tmp_path / "model_index.json").write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(UserError, match="valid JSON"):
         weights.load(tmp_path)
+
+
+def test_recipe_with_half_a_character(place, tmp_path):
+    odd = "caf\udce9"  # a name in Latin 1, as Python reads it on Linux
+    recipe = {"prompt": "red", "negative": None, "seed": 1, "steps": 1, "scale": 3.0, "sampler": "ddim", "count": 1,
+              "model": str(place.model), "hash": "", "version": "0", "given": {odd: odd}}  # fmt: skip
+    assert "recipe: got" in refused(tmp_path / "a.png", recipe, "--again")
+    line(["recipe", tmp_path / "a.png"])  # shown it can be
+    pngs.save(Image.new("RGB", (8, 8)), tmp_path / "b.png", recipe | {"given": {}})
+    with pytest.raises(UserError, match="lone surrogates"):
+        pngs.save(Image.new("RGB", (8, 8)), tmp_path / "b.png", recipe)
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[1]", "3", "[" * 100_000, "{}"])

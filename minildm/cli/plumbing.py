@@ -79,6 +79,8 @@ class OneLine(TyperGroup):
 
     def main(self, args=None, *more, **extra):
         words = list(sys.argv[1:] if args is None else args)
+        if hasattr(sys.stdout, "reconfigure"):  # a name or prompt that this terminal cannot write is no reason to stop
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             with warnings.catch_warnings():  # ours are told in the command line's own way, each once
                 warnings.filterwarnings("default", category=UserWarning, module=r"minildm\.")

@@ -16,6 +16,7 @@ from ..pipe import LatentDiffusion
 from ..sample import SAMPLERS
 
 STRONGEST = 1000  # guidance: far beyond use, and float32 still holds what comes of it
+LOUDEST = 1000  # the same of noise, which is drawn from a normal of deviation 1
 
 
 def prompted(
@@ -73,7 +74,7 @@ def states(
     the last. Arguments and errors as there; network as in `prompted`.
     """
     prompts = _prompts(prompt)
-    if sampler not in SAMPLERS:
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise UserError("sampler", sampler, "one of " + ", ".join(SAMPLERS))
     if not _finite(scale) or abs(scale) > STRONGEST:
         raise UserError("scale", scale, f"a finite number up to {STRONGEST}; 1 is no guidance, 3 to 8 is usual")
@@ -106,11 +107,13 @@ def states(
         n = max(len(prompts), *(len(part) for part in (z, hole) if part is not None), 1)
         pictures.check_size(shape[1] * pipe.factor, shape[2] * pipe.factor, n)
         noise = torch.randn(n, *shape, generator=generator)  # on the CPU: a seed means the same start on every device
-    elif not isinstance(noise, Tensor) or not noise.is_floating_point() or not torch.isfinite(noise).all():
-        raise UserError("noise", getattr(noise, "dtype", type(noise).__name__), "a tensor of finite numbers")
-    elif noise.ndim != 4 or noise.shape[1] != has or (z is not None and noise.shape[1:] != shape):
+    elif not isinstance(noise, Tensor) or not noise.is_floating_point():
+        raise UserError("noise", getattr(noise, "dtype", type(noise).__name__), "a tensor of fractions")
+    elif noise.ndim != 4 or noise.shape[1] != has or not noise.numel() or (z is not None and noise.shape[1:] != shape):
         want = f"b, {has}, h, w" if z is None else ", ".join(map(str, ("b", *shape)))
         raise UserError("noise", tuple(noise.shape), f"a shape ({want})")
+    elif not noise.abs().max() <= LOUDEST:  # also false where one is no number
+        raise UserError("noise", f"values up to {noise.abs().max().item():g}", "unit-normal numbers")
     noise = noise.to(pipe.device, wide)
     n = len(noise)
     for name, given in (("prompts", prompts), ("pictures", z), ("masks", hole)):
