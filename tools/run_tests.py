@@ -18,7 +18,8 @@ NOTEBOOKS = ROOT / "notebooks"
 PYTEST = [sys.executable, "-m", "pytest"]
 
 # The time ledger, in minutes.
-TESTS, QUICK, LESSON, LESSONS, SOLUTION, SOLUTIONS = 8.0, 3.0, 5.0, 20.0, 0.5, 5.0
+TESTS, SAMPLES, QUICK, LESSON, LESSONS, SOLUTION, SOLUTIONS = 8.0, 5.0, 3.0, 5.0, 20.0, 0.5, 5.0
+SAMPLED = ["tests/test_interrupted.py", "tests/test_scale.py", "tests/test_fuzz.py"]  # of `make kills`, `make fuzz`
 
 
 def main() -> int:
@@ -31,7 +32,9 @@ def main() -> int:
     if options.quick:
         rows.append(run("unit, fast ones", [*PYTEST, "-q", "-m", "not slow", "tests"], QUICK))
     else:
-        rows.append(run("unit and parity", [*PYTEST, "-q", "--durations=10", "tests"], TESTS))
+        others = [f"--ignore={path}" for path in SAMPLED]
+        rows.append(run("unit and parity", [*PYTEST, "-q", "--durations=10", "tests", *others], TESTS))
+        rows.append(run("kills, processes, random input", [*PYTEST, "-q", "--durations=5", *SAMPLED], SAMPLES))
         lessons = [notebook(path, LESSON) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
         solutions = [notebook(path, SOLUTION) for path in sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
         rows += [*lessons, together("all lessons", lessons, LESSONS)]
