@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .devices import device_of
 from .files import UserError, atomic_write, lock, sweep
 
 KEEP = 2  # states at a time; while one is written there is a third
@@ -145,7 +146,7 @@ class States:
                     ema.step = state["ema_step"]
             except (RuntimeError, ValueError, KeyError) as error:
                 raise UserError(what, "the weights of another network", "the options this run began with") from error
-            _set_random(_device(model), state.get("random", []))
+            _set_random(device_of(model), state.get("random", []))
         self.stand(self.step, self.spent)
         return self.step, self.spent
 
@@ -157,7 +158,7 @@ class States:
         """The run stands after so many steps and seconds, the weights with it, and all that belongs to them is done."""
         self.step, self.spent = step, spent
         if self.writes:
-            self._random = _random(_device(self._parts[0]))
+            self._random = _random(device_of(self._parts[0]))
         self._standing = True
         if self._came:
             self._stop(self._came)
@@ -228,10 +229,6 @@ def _whole(file: Path) -> bool:
             digest.update(chunk)
             left -= len(chunk)
         return content.read() == digest.digest()
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _random(device: torch.device) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "minildm"
 FLOORS = {
     "files": -1, "draws": -1,
     "levels": 0, "layers": 0, "blocks": 0.5, "scenes": 0, "show": 0, "devices": 0, "processes": 0, "strips": 0,
-    "pictures": 0, "checkpoint": 0, "folders": 0.5,
+    "pictures": 0, "checkpoint": 0.5, "folders": 0.5,
     "data": 1, "shards": 1, "denoise": 1, "exact": 1, "sample": 1, "vae": 1, "unet": 1, "text": 1, "oracle": 1,
     "metrics": 1,
     "clip": 2, "features": 2, "pipe": 2, "layouts": 2, "train": 2, "hub": 2, "control": 2, "lora": 2, "mmdit": 2,

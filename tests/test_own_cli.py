@@ -7,32 +7,14 @@ import own_pictures
 import pytest
 import tiny
 import torch
-from typer.testing import CliRunner
+from test_cli import refuses, works
 
-from minildm import cli, own, pngs, recipes, weights
+from minildm import own, pngs, recipes, weights
 from minildm.vae import VAE
 
 TINY = "size=32 batch=4 steps=4 samples=1 unet.block_out_channels=8,16 unet.heads=2,2 unet.norm_num_groups=4 " \
        "text.width=16 text.layers=1 text.heads=2"  # fmt: skip
 SETTINGS = [word for setting in TINY.split() for word in ("--set", setting)]
-
-
-def run(*words):
-    return CliRunner().invoke(cli.app, [str(word) for word in words])
-
-
-def works(*words):
-    done = run(*words)
-    assert done.exit_code == 0, done.stderr or done.exception
-    return done
-
-
-def refuses(*words):
-    done = run(*words)
-    assert done.exit_code == 2, done.output
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

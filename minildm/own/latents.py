@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import folders
+from ..devices import device_of
 from ..files import UserError, atomic_write
 from ..folders import Picture
 from ..vae import VAE
@@ -110,7 +111,7 @@ class Latents:
         keys, made = list(rows), {}
         height, width = rows[keys[0]].place
         count = max(1, AT_ONCE // (height * width))
-        device = next(self.vae.parameters()).device
+        device = device_of(self.vae)
         for first in range(0, len(keys), count):
             some = keys[first : first + count]
             pixels = folders.scaled(torch.stack([pixels_of(rows[key]) for key in some]))  #  (b, 3, h, w)
@@ -125,7 +126,7 @@ class Latents:
         self.where |= dict.fromkeys(made, path)
 
     def _hold(self, keys: list[str]) -> None:
-        if keys and sum(self._one(keys[0]).nbytes for _ in keys) <= MEMORY:
+        if keys and len(keys) * self._one(keys[0]).nbytes <= MEMORY:
             self.held = {key: self._one(key).clone() for key in keys}
             self.open.clear()
 

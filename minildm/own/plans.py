@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from .. import evaluate, folders, levels, weights
+from ..devices import device_of
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from ..runs import VAE_CONFIG
@@ -74,7 +75,7 @@ class Plan:
     @torch.no_grad()
     def psnr(self) -> float:
         """How near the autoencoder's pictures are to these before any training, in decibels, on up to MEASURED."""
-        device = next(self.vae.parameters()).device
+        device = device_of(self.vae)
         some = sorted(range(len(self.album.pictures)), key=lambda i: self.album.pictures[i].digest)[:MEASURED]
         error = count = 0.0
         for i in some:
