@@ -87,6 +87,14 @@ def _flush(folder: Path) -> None:
         os.close(handle)
 
 
+def ready(folder: str | Path) -> Path:
+    """A folder, made if need be, in which files can be written. Raises `UserError` where they cannot."""
+    with writing(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    return Path(folder)
+
+
 def sweep(folder: str | Path, pattern: str = "**/.*.part") -> None:
     """Remove the temporary files that killed writers left in a folder, and below it unless `pattern` says otherwise.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from minildm import cli, league, metrics, oracle, runs, weights
@@ -127,6 +128,8 @@ def test_figures_prefer_real_pictures_to_blurred_ones_and_to_noise():
             assert good[name][0] > bad[name][0], name
         elif better == "less":
             assert good[name][0] < soft[name][0] < bad[name][0], name
+        if name in judging.SHARES:  # intervals of a share: none leaves 0..1, and none has no width
+            assert all(0 <= low < high <= 1 for low, high in (row[name][1:] for row in (good, soft, bad))), name
     assert good["oracle all"][0] > 0.98
     assert soft["detail"][0] < 0.8 < good["detail"][0] < 1.2 < bad["detail"][0]
     assert soft["oracle all"][0] < 0.1
@@ -212,6 +215,11 @@ def test_the_figure_shows_every_run_with_its_interval(tmp_path):
         assert bars.lines[0].get_ydata().tolist() == pytest.approx([1 + at, 0.2 + at])
     assert by_calls.containers[1].lines[0].get_xdata().tolist() == list(running.LADDER)
     assert "after 300 s" in by_calls.get_title(loc="left")
+    seen = league.plotted(fig)
+    assert league.plotted(league.figure(league.kept(tmp_path))) == seen
+    assert {text.get_text() for text in costs.texts} == set(league.ENTRIES.values()), "no dot without its name"
+    fake(tmp_path, Job("vae", 60, 1, running.RATES[0]), 1.01)
+    assert league.plotted(league.figure(league.kept(tmp_path))) != seen, "a fingerprint of what is shown"
 
 
 @pytest.mark.slow
@@ -251,18 +259,57 @@ def test_unknown_entries_and_missing_pictures_are_told_in_one_line(tmp_path):
         league.pictures("vae", 7, tmp_path)
 
 
+def test_the_committed_runs_are_whole_and_their_shares_have_intervals_of_shares():
+    for run in league.results():
+        sets = [(run[which], running.PICTURES) for which in judging.SETS]
+        for row, made in [*sets, *((row, running.RUNG) for row in run["calls"].values())]:
+            for name in judging.SHARES:  # the runs are older than these intervals, which were made of value and n
+                n = made if name == "precision" else judging.REAL
+                share = oracle.wilson(round(row[name][0] * n), n)
+                assert row[name] == pytest.approx(share, rel=1e-4), (run["entry"], run["seconds"], name)
+
+
+def test_what_the_page_says_of_busy_neighbours():
+    runs = [run["steps"] for run in league.kept() if run["seconds"] == 300]
+    steps = [parts["autoencoder"] for parts in runs if "autoencoder" in parts]
+    page = Path(__file__).parent.parent / "docs" / "results" / "measurements.md.in"
+    assert f"equal networks made {min(steps)} to {max(steps)} steps" in page.read_text(encoding="utf-8")
+
+
+def test_the_table_shows_the_oracle_where_it_reads_anything(tmp_path):
+    for lr in running.RATES:
+        fake(tmp_path, Job("vae", 60, 0, lr), lr)
+    for seconds, share in ((300, 0.004), (1200, 0.02)):
+        row = {name: [0.5, 0.4, 0.6] for name in judging.FIGURES} | {"oracle all": [share, 0.0, 0.1]}
+        fake(tmp_path, Job("vae", seconds, 0, running.RATES[0]), 1.0, seen=row | {"kernel": [1.0, 0.9, 1.1]})
+    runs = league.kept(tmp_path)
+    heads = [league.table(runs, seconds).splitlines()[0] for seconds in (300, 1200)]
+    assert ["oracle" in head for head in heads] == [False, True]
+    assert all("| coverage, never seen |" in head and "| attributes, never seen |" in head for head in heads)
+    assert "0.020 (0.000 to 0.100)" in league.table(runs, 1200)
+
+
 def test_oracle_and_figures_agree_on_what_is_asked():
     _, wanted = prompts("one", 64)
     read = oracle.accuracy(oracle.read(render(wanted)), wanted)
     assert league.figures(render(wanted))["oracle all"] == read["all"]
 
 
-def test_the_command_runs_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
+@pytest.fixture
+def at_once(monkeypatch):
+    """Instead of runs of a minute and more: the jobs that were begun."""
+    begun = []
+
     def played(job, folder, device):
+        begun.append(job)
         fake(Path(folder), job, job.lr)
         yield Progress(1, 1.0, 1.0, 0.0, 0.0)
 
     monkeypatch.setattr(cli.contest, "play", played)
+    return begun
+
+
+def test_the_command_runs_what_is_missing_and_prints_the_table(tmp_path, at_once):
     words = ["league", "--budget", "300", "--seeds", "1", "--entry", "vae", "--out", str(tmp_path)]
     done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 0, done.stderr
@@ -285,3 +332,51 @@ def test_a_wrong_wish_for_the_league_is_one_line(words, told, tmp_path, monkeypa
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir()), "and nothing was written"
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--out", "afile"], "got 'afile'; expected one that can be written"),
+    (["--out", "afile/league"], "got 'afile/league'; expected one that can be written"),
+    (["--figure", "afile/x.png"], "got 'afile'; expected one that can be written"),
+    (["--figure", "afolder.png"], "got 'afolder.png'; expected a file"),
+    (["--figure", "x.jpg"], "got 'x.jpg'; expected a name that ends in .png"),
+])  # fmt: skip
+def test_a_place_that_cannot_be_written_to_is_told_before_the_first_run(words, told, tmp_path, monkeypatch, at_once):
+    monkeypatch.chdir(tmp_path)
+    Path("afile").write_text("")
+    Path("afolder.png").mkdir()
+    done = CliRunner().invoke(cli.app, ["league", *words])
+    assert done.exit_code == 2, done.output
+    assert told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert at_once == []
+
+
+def test_the_figure_goes_into_a_new_folder_and_remembers_what_it_shows(tmp_path, at_once):
+    words = ["--budget", "300", "--seeds", "1", "--entry", "vae", "--out", str(tmp_path / "runs")]
+    done = CliRunner().invoke(cli.app, ["league", *words, "--figure", str(tmp_path / "nope" / "dir" / "x.png")])
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "nope" / "dir" / "x.png") as image:
+        assert image.text["plotted"] == league.plotted(league.figure(league.kept(tmp_path / "runs")))
+
+
+@pytest.mark.parametrize(("broken", "told"), [
+    (lambda text: text[: len(text) // 2], "Expecting"),
+    (lambda text: "", "Expecting value"),
+    (lambda text: "[1, 2]", "list indices"),
+    (lambda text: text.replace('"kernel"', '"colonel"', 1), "no 'kernel'"),
+    (lambda text: text.replace('"seen"', '"scene"'), "no 'seen'"),
+    (lambda text: text.replace('"vae"', '"gan"'), "gan"),
+    (lambda text: text.replace("30.0", "null"), "something else"),
+    (lambda text: text.replace("[0.5, 0.4, 0.6]", "[0.5]", 1), "not enough values"),
+])  # fmt: skip
+def test_a_broken_record_is_named_before_the_first_run(broken, told, tmp_path, at_once):
+    fake(tmp_path, Job("vae", 60, 0, running.RATES[1]), 1.0)
+    (file,) = tmp_path.iterdir()
+    file.write_text(broken(file.read_text()))
+    for call in (league.results, league.kept, league.rates):
+        with pytest.raises(UserError, match="vae_60s_seed0"):
+            call(tmp_path)
+    done = CliRunner().invoke(cli.app, ["league", "--out", str(tmp_path)])
+    assert done.exit_code == 2, done.output
+    assert file.name in done.stderr and told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert at_once == []

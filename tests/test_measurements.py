@@ -208,5 +208,8 @@ def test_the_league_stands_in_the_page(house):
     (changed,) = folder.glob("vae_300s_seed0_lr*.json")
     record = json.loads(changed.read_text(encoding="utf-8"))
     record["seen"]["kernel"][0] += 1
+    shutil.copy(ROOT / "docs" / "league.png", house / "docs" / "league.png")
+    assert not measurements.outdated(house)
     changed.write_text(json.dumps(record), encoding="utf-8")
     assert pages(house)[page] != told, "and follows its files"
+    assert measurements.outdated(house), "and so does the figure"

@@ -12,6 +12,8 @@ is the text of a page, or of a part of one, and these stand in it for what was m
     {goal shapes/one/all:.2f dB}   "goal 0.98 dB", and ": missed" where a value does not reach it
     {league}                       the tables of the league, out of minildm/league/results
 
+docs/league.png is drawn anew where it shows anything else than these runs.
+
 A page takes it in between `<!-- from docs/results/NAME.md.in -->` and `<!-- end -->`. With --check nothing is written:
 each line that is not what was measured is named, and each share with an interval that was typed into a page.
 """
@@ -27,12 +29,14 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from minildm import league as contest
 from minildm.files import UserError, atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path("docs", "results")
+RUNS, FIGURE = Path("minildm", "league", "results"), Path("docs", "league.png")
 PLACE = re.compile(r"\{(goal )?((?:[^{}:]|: )+)(?::(?! )([^{}]+))?\}")  # a key may hold ": ", a format never begins so
 BLOCK = re.compile(r"(<!-- from docs/results/(\S+)\.md\.in\b[^>]*-->\n)(.*?)(<!-- end -->)", re.DOTALL)
 TYPED = re.compile(r"\d\.\d+ \(\d\.\d+ to \d(?:\.\d+)?\)")
@@ -46,6 +50,9 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         wrong = differences(ROOT) if asked.check else []
+        if not asked.check and outdated(ROOT):
+            contest.save(contest.kept(ROOT / RUNS), ROOT / FIGURE)
+            print(FIGURE.as_posix())
         for path, text in {} if asked.check else pages(ROOT).items():
             if text != path.read_text(encoding="utf-8"):
                 atomic_write(path, text.encode())
@@ -152,12 +159,23 @@ def _numbers(value: dict | list | float) -> list[float]:
 
 def league(root: Path) -> str:
     """What the committed runs of the league came to: the learning rates, then a table for each length of training."""
-    folder = root / "minildm" / "league" / "results"
+    folder = root / RUNS
     runs = contest.kept(folder)
     tables = [contest.rates(folder)]
     for seconds in sorted({run["seconds"] for run in runs}):
         tables.append(f"After {seconds:,} s:\n\n{contest.table(runs, seconds)}")
     return "\n\n".join(tables)
+
+
+def outdated(root: Path) -> bool:
+    """Whether docs/league.png shows anything else than the committed runs."""
+    runs = contest.kept(root / RUNS)
+    if not runs:
+        return False
+    if not (root / FIGURE).exists():
+        return True
+    with Image.open(root / FIGURE) as image:
+        return image.info.get("plotted") != contest.plotted(contest.figure(runs))
 
 
 def differences(root: Path) -> list[str]:
@@ -172,6 +190,8 @@ def differences(root: Path) -> list[str]:
         found += [f"{name}: is not there (`make measurements` writes it): {line}" for _, line in wanted if line in lost]
         if text != right and not extra | lost:
             found.append(f"{name}: lines in another order than measured")
+    if outdated(root):
+        found.append(f"{FIGURE.as_posix()}: not as measured (`make measurements` draws it)")
     for path in _prose(root):
         name, text = path.relative_to(root).as_posix(), BLOCK.sub(r"\1\4", path.read_text(encoding="utf-8"))
         found += [f"{name}: typed, not taken from docs/results: {share}" for share in TYPED.findall(text)]

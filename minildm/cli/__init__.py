@@ -16,6 +16,7 @@ from .. import evaluate as evaluation
 from .. import league as contest
 from .. import pngs, weights
 from ..devices import best_device
+from ..files import UserError, is_there, ready
 from .drawing import picture, recipe
 from .plumbing import BAR, OneLine, Sampler, Scale, Seed, Steps, loaded, number
 from .training import add as add_train
@@ -81,9 +82,15 @@ def league(
     """Compare kinds of models at equal seconds: a VAE, pixel diffusion, latent diffusion, latent flow."""
     from tqdm import tqdm
 
-    figure = figure and pngs.named(figure)  # before the hours, not after
+    todo = contest.jobs(budget, seeds, out, entry)  # whatever is wrong is told before the hours, not after
+    if figure:
+        if is_there(pngs.named(figure)) and figure.is_dir():
+            raise UserError("figure", str(figure), "a file, and this is a folder")
+        ready(figure.parent)
+    ready(out)
+    contest.results(out)
     device = "cuda" if best_device().type == "cuda" else "cpu"
-    for job in contest.jobs(budget, seeds, out, entry):
+    for job in todo:
         with tqdm(desc=job.name, total=1.0, bar_format=BAR, delay=1, file=sys.stderr, leave=False) as bar:
             for now in contest.play(job, out, device):
                 if now.fraction < bar.n:  # the training is over, and the drawing begins
@@ -92,7 +99,7 @@ def league(
                 bar.update(now.fraction - bar.n)
         typer.echo(out / f"{job.name}.json")
     if figure:
-        contest.figure(contest.kept(out)).savefig(figure, facecolor="white")
+        contest.save(contest.kept(out), figure)
     typer.echo(f"{contest.rates(out)}\n\n{contest.table(contest.kept(out), budget)}")
 
 

@@ -7,9 +7,9 @@ what `judging` says of them. The runs that the course quotes are in `results`.
 from .contestants import ENTRIES, ConditionalVAE, Contestant
 from .judging import figures
 from .running import PICTURES, Job, jobs, play, tuned
-from .telling import figure, kept, over_seeds, pictures, rates, results, table
+from .telling import HUES, figure, kept, over_seeds, pictures, plotted, rates, results, save, table
 
 __all__ = [
-    "ENTRIES", "PICTURES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept", "over_seeds",
-    "pictures", "play", "rates", "results", "table", "tuned",
+    "ENTRIES", "HUES", "PICTURES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept",
+    "over_seeds", "pictures", "play", "plotted", "rates", "results", "save", "table", "tuned",
 ]  # fmt: skip

@@ -26,9 +26,9 @@ ENTRIES = {
     "latent-shipped": "latent diffusion *",
     "flow-shipped": "latent flow *",
 }
-AUTOENCODER = 1 / 3  # of a latent model's seconds go into its autoencoder
+AUTOENCODER = 1 / 3  # of a latent model's seconds go into its autoencoder: set beforehand, and not tuned
 LATENTS = 32  # numbers of the conditional VAE's latent
-BATCH = 16  # at equal seconds it left a latent model less loss than 32 did
+BATCH = 16  # of all; chosen on a latent model, which it left less loss at equal seconds than 32 did
 SCALE = 3.0  # of guidance, in all of the diffusion models
 
 # 0.82 to 0.89 million weights each: the same VAE and U-Net behind "vae", "latent" and "flow", a larger U-Net behind
@@ -121,7 +121,7 @@ class Contestant:
         """Train for so many seconds and yield a `Progress` after each step.
 
         Everything counts: drawing the scenes, encoding captions and pictures. A CPU's clock is the time it worked on
-        this process: waiting for others does not count, though busy neighbours still slow the work by some per cent.
+        this process: waiting for others does not count, though busy neighbours still slow the work, by up to a fifth.
         With more than one thread those of all would add up, so set `torch.set_num_threads(1)`.
         """
         begun = self.clock()

@@ -14,12 +14,13 @@ from ..evaluate import prompts
 from ..files import UserError, atomic_write
 from ..train import Progress, each
 from .contestants import ENTRIES, Contestant
-from .judging import SETS, from_bytes, judge, to_bytes
+from .judging import FIGURES, SETS, from_bytes, judge, to_bytes
 
 RATES = (5e-4, 1.5e-3, 4.5e-3)
 TUNING = 60  # seconds of training for each learning rate
 CALLS = 25  # steps of a sampler where nothing else is said; a VAE has one
 LADDER = (1, 2, 5, 10, 25, 50, 100)
+WHOLE = "all that a run of the league leaves; without this file that run is done again"
 PICTURES, RUNG = 256, 128  # in each set of prompts, and for each number of calls
 
 
@@ -47,6 +48,27 @@ def calls_of(entry: str) -> int:
     return 1 if entry == "vae" else CALLS
 
 
+def record(file: Path) -> dict:
+    """What a finished run left in its file. Raises `UserError` where that is not whole."""
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        numbers = [run[name] for name in ("seconds", "seed", "lr", "parameters", "memory")]
+        numbers.append(run["sampling"][str(calls_of(run["entry"]))])
+        told = [run[which][name] for which in SETS for name in FIGURES]
+        told += [run["calls"][calls]["kernel"] for calls in run["calls"]]
+        if run["entry"] not in ENTRIES:
+            raise ValueError(f"an entry {run['entry']!r}")
+        for value, low, high in told:
+            numbers += [value, low, high]
+        if not all(isinstance(x, int | float) for x in numbers):
+            raise ValueError("something else in the place of a number")
+    except KeyError as error:
+        raise UserError(str(file), f"no {error}", WHOLE) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(str(file), str(error), WHOLE) from error
+    return run
+
+
 def tuned(entry: str, folder: Path) -> float | None:
     """The learning rate of the least kernel distance after TUNING seconds; None while one of the runs is missing.
 
@@ -57,7 +79,7 @@ def tuned(entry: str, folder: Path) -> float | None:
         file = folder / (Job(entry.removesuffix("-shipped"), TUNING, 0, lr).name + ".json")
         if not file.exists():
             return None
-        found[lr] = json.loads(file.read_text(encoding="utf-8"))["seen"]["kernel"][0]
+        found[lr] = record(file)["seen"]["kernel"][0]
     return min(found, key=found.get)
 
 
@@ -70,7 +92,10 @@ def jobs(budget: int, seeds: int, folder: str | Path, entries: list[str] | None 
     for entry in entries:
         if entry not in ENTRIES:
             raise UserError("entry", entry, "one of " + ", ".join(ENTRIES))
+    return _jobs(budget, seeds, folder, entries)
 
+
+def _jobs(budget: int, seeds: int, folder: Path, entries: list[str]) -> Iterator[Job]:
     def missing(job: Job) -> bool:
         return not (folder / f"{job.name}.json").exists()
 
