@@ -276,6 +276,41 @@ def test_what_the_page_says_of_busy_neighbours():
     assert f"equal networks made {min(steps)} to {max(steps)} steps" in page.read_text(encoding="utf-8")
 
 
+def test_what_lesson_13_says_of_the_committed_runs():
+    runs = league.kept()
+
+    def told(entry, seconds, name="kernel", which="seen"):
+        return league.over_seeds([r for r in runs if (r["entry"], r["seconds"]) == (entry, seconds)], which, name)
+
+    def less(first, second):
+        return first[2] < second[1]
+
+    def level(first, second):
+        return not less(first, second) and not less(second, first)
+
+    fair, marked = ("vae", "pixel", "latent", "flow"), ("latent-shipped", "flow-shipped")
+    assert all(0.3 < told(entry, 60, "classifier one")[0] < 0.4 for entry in fair), "nobody draws"
+    assert all(told(entry, 60, "classifier one")[0] > 0.5 for entry in marked)
+    for seconds in (60, 300):
+        assert less(told("vae", seconds), told("pixel", seconds)) and level(told("vae", seconds), told("flow", seconds))
+    assert less(told("latent", 60), told("vae", 60)) and level(told("latent", 300), told("vae", 300))
+    assert min(told(entry, 300)[0] for entry in fair) == told("latent", 300)[0]
+    assert level(told("vae", 1200), told("pixel", 1200))
+    assert 3 * max(told(e, 1200)[0] for e in ("latent", "flow")) < min(told(e, 1200)[0] for e in ("vae", "pixel"))
+    assert told("latent-shipped", 60)[0] < told("latent", 300)[0]
+    assert told("latent-shipped", 300)[0] == pytest.approx(told("latent", 1200)[0], rel=0.2), "about where it is"
+    assert told("vae", 300, "detail")[2] < 1 < told("vae", 1200, "detail")[1]
+    assert told("vae", 1200, "coverage")[0] < 0.5 * told("latent", 1200, "coverage")[0]
+    assert max(told(entry, 300, "oracle all")[0] for entry in league.ENTRIES) < 0.06
+    for entry in league.ENTRIES:
+        seen, unseen = ({name: told(entry, 1200, name, which)[0] for name in judging.FIGURES} for which in judging.SETS)
+        assert 0 <= seen["classifier one"] - unseen["classifier one"] < 0.07
+        assert unseen["precision"] < seen["precision"] / 2 and unseen["coverage"] < seen["coverage"] / 2
+        assert seen["copying"] < 0.4 and unseen["copying"] > 0.6
+    pixel = next(run for run in runs if (run["entry"], run["seconds"]) == ("pixel", 1200))["calls"]
+    assert pixel["1"]["kernel"][0] < pixel["2"]["kernel"][0]
+
+
 def test_the_table_shows_the_oracle_where_it_reads_anything(tmp_path):
     for lr in running.RATES:
         fake(tmp_path, Job("vae", 60, 0, lr), lr)
