@@ -18,6 +18,7 @@ from .layers import check_whole, check_widths
 from .unet import UNet, UNetConfig, WayDown
 
 PICTURES = (1, 3)  # channels of a map that is a picture, in 0..1; one of more holds vectors, of any size
+STRONGEST = 1000  # weight of a hint, as of guidance: far beyond use, and float32 still holds what comes of it
 # What has to be the same in both networks, for one to be given the other's answers and the same words.
 SHARED = ("block_out_channels", "layers_per_block", "context_dim", "added_dim", "num_class_embeds")
 
@@ -123,6 +124,16 @@ class Hint(NamedTuple):
     weight: float = 1.0
 
 
+def listed(hints: Sequence[Hint]) -> None:
+    """Raises `UserError` for what is no list of `Hint`s: one alone, or a tuple that only looks like one."""
+    wanted = "a list of Hint(network, map, weight)"
+    if isinstance(hints, Hint) or not isinstance(hints, list | tuple):
+        raise UserError("control", f"a {type(hints).__name__}", wanted)
+    for hint in hints:
+        if not isinstance(hint, Hint):
+            raise UserError("control", f"a {type(hint).__name__} in a {type(hints).__name__}", wanted)
+
+
 def controlled(unet: UNet, hints: Sequence[Hint]) -> Callable[..., Tensor]:
     """A function of (x, t, context, ...) to put in the U-Net's place: the U-Net, told by every hint at once.
 
@@ -130,10 +141,11 @@ def controlled(unet: UNet, hints: Sequence[Hint]) -> Callable[..., Tensor]:
     guidance asks for twice as many, the second half gets the same maps again. A map is read once, at the first call,
     so make a new function when a network has been trained on. A U-Net that takes in more than a ControlNet (to
     inpaint, say) shows it the first channels, which are the noisy latents. Without hints it is the U-Net itself.
-    Raises `UserError` for a network of another shape than the U-Net, a map with another number of channels or with
-    values outside 0..1 (where it is a picture), and a weight that is not finite; at the first call for a map of another
-    size than the picture.
+    Raises `UserError` for what is no list of hints, a network of another shape than the U-Net, a map with another
+    number of channels or with values outside 0..1 (where it is a picture), and a weight beyond `STRONGEST`; at the
+    first call for a map of another size than the picture.
     """
+    listed(hints)
     for hint in hints:
         check(unet, hint)
     if not hints:
@@ -167,8 +179,8 @@ def check(unet: UNet, hint: Hint) -> None:
                         f"at most the U-Net's {unet.config.in_channels}")  # fmt: skip
     if net.conv_in.weight.dtype != unet.conv_in.weight.dtype:
         raise UserError("control network, dtype", net.conv_in.weight.dtype, f"the U-Net's {unet.conv_in.weight.dtype}")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise UserError("control weight", weight, "a finite number; 0 is no control, 1 is usual")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= STRONGEST:  # nor nan
+        raise UserError("control weight", weight, f"a number up to {STRONGEST}; 0 is no control, 1 is usual")
     channels = net.config.conditioning_channels
     if not isinstance(pixels, Tensor) or pixels.ndim != 4 or pixels.shape[1] != channels:
         got = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import pytest
 import test_sample
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from minildm import levels, tasks
+from minildm.control import Hint
 from minildm.denoise import beside, keep
 from minildm.files import UserError
 from minildm.levels import Level
@@ -160,8 +160,12 @@ def test_vary_says_nothing_and_asks_once(pipe, monkeypatch):
     assert calls == [2, 2]
     assert torch.equal(made, tasks.img2img(pipe, "", image(), 0.5, steps=4, scale=1, noise=noise(2)))
     assert not torch.equal(made[0], made[1])
+    led = tasks.vary(pipe, image(), 0.5, scale=3.0, negative="a red ring", steps=4, noise=noise(2))
+    how = {"negative": "a red ring", "noise": noise(2)} | HOW
+    assert torch.equal(led, tasks.img2img(pipe, "", image(), 0.5, **how)) and not torch.equal(led, made)
+    del calls[2:]
     tasks.img2img(pipe, "a red ring", image(), 0.5, noise=noise(2), **HOW)
-    assert calls[4:] == [4, 4]  # both halves of guidance in one call
+    assert calls[2:] == [4, 4]  # both halves of guidance in one call
 
 
 # --- holes
@@ -274,12 +278,6 @@ def test_an_upscaler_sees_the_small_picture_with_the_noise_of_its_label(monkeypa
 # --- control
 
 
-class Hint(NamedTuple):
-    net: object
-    map: torch.Tensor
-    weight: float = 1.0
-
-
 def test_control_stands_in_the_unet_s_place(pipe, monkeypatch):
     """A fake that turns the answer's sign: it is given the U-Net, and maps of the padded size."""
     given = []
@@ -332,7 +330,7 @@ def test_keep_and_beside_make_nothing_on_another_device(dtype):
 @pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan, math.inf, "half", None, True])
 def test_a_strength_outside_its_range_is_refused(pipe, strength):
     for task, more in ((tasks.img2img, ()), (tasks.inpaint, (hole(),)), (tasks.outpaint, ())):
-        with pytest.raises(UserError, match="^strength") as error:
+        with pytest.raises(UserError, match="^strength.* from 0 to 1") as error:
             task(pipe, "a red ring", image(), *more, strength=strength)
         assert "\n" not in str(error.value)
 
@@ -346,7 +344,10 @@ def test_a_strength_outside_its_range_is_refused(pipe, strength):
     ({"prompt": ["a"] * 3, "noise": torch.zeros(2, 4, 8, 8)}, "prompts"),
     ({"image": image(3), "noise": torch.zeros(2, 4, 8, 8)}, "pictures"), ({"image": image(3), "prompt": ["a"] * 2},
     "prompts"), ({"mask": torch.cat([hole()] * 3), "prompt": ["a"] * 2}, "prompts"), ({"height": 32}, "height"),
-    ({"steps": 0}, "steps"), ({"scale": math.nan}, "scale"), ({"sampler": "magic"}, "sampler"),
+    ({"mask": None}, "mask: got None"), ({"control": 3}, "control: got 'a int'"),
+    ({"control": Hint(None, image())}, "control: got 'a Hint'; expected a list of Hint"),
+    ({"control": [(None, image(), 1.0)]}, "control: got 'a tuple in a list'; expected a list of Hint"),
+    ({"control": [Hint(None, "map.png")]}, "control network"), ({"steps": 0}, "steps"), ({"scale": math.nan}, "scale"), ({"sampler": "magic"}, "sampler"),
 ])  # fmt: skip
 def test_wrong_pictures_masks_and_numbers_are_named(pipe, wrong, named):
     with pytest.raises(UserError, match=f"^{named}"):
@@ -387,7 +388,8 @@ def test_what_an_upscaler_cannot_do_is_refused():
 def test_models_that_take_more_are_told_from_ordinary_ones(channels):
     pipe = model_of(channels)
     for task in (tasks.img2img, tasks.text2img):
-        with pytest.raises(UserError, match=f"^model: got 'a U-Net of {channels} channels'"):
+        told = f"^model: got 'a U-Net of {channels} channels'; expected one of 4; an upscaler is for tasks.upscale"
+        with pytest.raises(UserError, match=told):
             task(pipe, "a red ring", *([image()] if task is tasks.img2img else []))
     if channels == 7:
         with pytest.raises(UserError, match="^model"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import pictures
-from ..control import controlled
+from ..control import controlled, listed
 from ..denoise import beside, clamped, denoiser, guided, halves, keep
 from ..files import UserError
 from ..levels import Denoiser, Level, rescaled
@@ -79,12 +79,12 @@ def states(
     if not _finite(scale) or abs(scale) > STRONGEST:
         raise UserError("scale", scale, f"a finite number up to {STRONGEST}; 1 is no guidance, 3 to 8 is usual")
     if not _finite(strength) or not 0 <= strength <= 1:
-        raise UserError("strength", strength, "a number from 0, the picture as it is, to 1, a new one")
+        raise UserError("strength", strength, "a number from 0 to 1; 0 is the picture as it is, 1 a new one")
     takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
     sees_hole = mask is not None and takes == 2 * has + 1
     if network is None and takes != has and not sees_hole:
         raise UserError("model", f"a U-Net of {takes} channels",
-                        f"one of {has}; an inpainting model takes a mask too, an upscaler a small picture")  # fmt: skip
+                        f"one of {has}; an upscaler is for tasks.upscale alone, an inpainting model needs a mask")  # fmt: skip
     rows = pipe.rows(steps, sampler)
     if image is not None:
         rows = rows[steps - int(steps * strength) :]
@@ -187,9 +187,12 @@ def _controlled(pipe, control, image, network):
     """The U-Net with its controls; a map of the size of a picture that is padded is padded too."""
     if network is not None:
         raise UserError("control", f"{len(control)} hints", "none: an upscaler follows its small picture")
+    listed(control)
     if image is not None:
-        size, factor = image.shape[2:], pipe.factor
-        control = [h._replace(map=pictures.padded(h.map, factor)) if h.map.shape[2:] == size else h for h in control]
+        maps = [h.map for h in control]
+        sized = [isinstance(m, Tensor) and m.ndim == 4 and m.shape[2:] == image.shape[2:] for m in maps]
+        maps = [pictures.padded(m, pipe.factor) if fits else m for m, fits in zip(maps, sized, strict=True)]
+        control = [h._replace(map=m) for h, m in zip(control, maps, strict=True)]
     return controlled(pipe.unet, control)
 
 

@@ -55,8 +55,10 @@ def inpaint(
     each of its pixels looks at cells inside the hole too. Known pixels pasted over a picture that was drawn without
     them keep all of them, and a seam. So the latents are kept while drawing, which makes the new part fit the old
     one, and the known pixels are laid over the result at the end.
-    Raises `UserError` for a mask of another size or range, and as `img2img` does.
+    Raises `UserError` for no mask, one of another size or range, and as `img2img` does.
     """
+    if mask is None:
+        raise UserError("mask", None, "what is to be painted anew; img2img changes the whole picture")
     return _edited(pipe, prompt, image, mask, strength, how)
 
 
@@ -92,9 +94,14 @@ def outpaint(
     return _edited(pipe, prompt, canvas, mask, strength, how)
 
 
-def vary(pipe: LatentDiffusion, image: pictures.Given, strength: float = 0.5, **how: object) -> Tensor:
-    """Other pictures like this one: `img2img` without a prompt, and so without guidance. For several, see `noise`."""
-    return img2img(pipe, "", image, strength, scale=1, **how)
+def vary(
+    pipe: LatentDiffusion, image: pictures.Given, strength: float = 0.5, scale: float = 1, **how: object
+) -> Tensor:
+    """Other pictures like this one: `img2img` without a prompt, and so without guidance. For several, see `noise`.
+
+    scale: more than 1 steers away from what `negative` says.
+    """
+    return img2img(pipe, "", image, strength, scale=scale, **how)
 
 
 def finish(
