@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .clip import MiniCLIP
 from .files import UserError
+from .layers import check_whole
+from .pictures import LONGEST, SLACK
 from .scenes import COLOURS, SHAPES, SIZES, Scenes, box_map, edge_map
 
 _SIZES, _COLOURS = list(SIZES), list(COLOURS)
@@ -36,13 +38,21 @@ def layout(clip: MiniCLIP, boxes: Sequence[Box], height: int = 32, width: int | 
 
     The map says where something is and, in words, what; no shape or colour is drawn into it. Where boxes overlap their
     vectors are added.
-    Raises `UserError` for no boxes, one without an area, one beyond the frame and one without a caption.
+    Raises `UserError` for no boxes, one that covers less than a pixel of the map, one beyond the frame, one without a
+    caption, and a height or width below 8.
     """
     if not boxes:
         raise UserError("layout", "no boxes", "one box with a caption, or more")
+    width = height if width is None else width
+    check_whole("height", height, 8, LONGEST)
+    check_whole("width", width, 8, LONGEST)
     boxes = checked(boxes)
     vectors = clip.prompts([box.caption for box in boxes])  #                             (m, d)
     where = box_map(torch.tensor([box[1:] for box in boxes]), height, width)  #        (m, height, width)
+    for i, area in enumerate(where.sum((1, 2)).tolist()):
+        if area < 1 - SLACK:
+            least = f"an area of at least one pixel of the map, {height} x {width}"
+            raise UserError(f"box {i} ({boxes[i].caption})", boxes[i][1:], least)
     return painted(where[None].to(vectors.device), vectors[None])
 
 

@@ -114,6 +114,8 @@ def test_a_layout_holds_the_captions_vectors_where_the_boxes_are(clip):
         ([hints.Box("", 0, 0, 1, 1)], "box 0, caption"),
         ([hints.Box("a ring", 0, 0, 1, 1), hints.Box("a star", 0.5, 0.2, 0.5, 0.8)], r"box 1 \(a star\).*an area"),
         ([hints.Box("a ring", 0.5, 0.8, 0.6, 0.2)], "an area"),
+        ([hints.Box("a ring", 0.5, 0.2, 0.5 + 1e-12, 0.8)], r"box 0 \(a ring\).*at least one pixel of the map"),
+        ([hints.Box("a ring", 0, 0, 1, 1), hints.Box("a star", 0.5, 0.5, 0.53, 0.53)], "box 1.*at least one pixel"),
         ([hints.Box("a ring", 0, 0, 1.2, 1)], "in 0..1"),
         ([hints.Box("a ring", float("nan"), 0, 1, 1)], "in 0..1"),
     ],
@@ -121,6 +123,12 @@ def test_a_layout_holds_the_captions_vectors_where_the_boxes_are(clip):
 def test_boxes_that_are_none_are_named(clip, boxes, told):
     with pytest.raises(UserError, match=told):
         hints.layout(clip, boxes)
+
+
+@pytest.mark.parametrize("name, size", [("height", (0,)), ("height", (7, 32)), ("width", (32, 0)), ("width", (32, 9.5))])
+def test_a_layout_of_no_size_is_named(clip, name, size):
+    with pytest.raises(UserError, match=f"^{name}: .* from 8 to"):
+        hints.layout(clip, [hints.Box("a ring", 0, 0, 1, 1)], *size)
 
 
 def test_boxes_of_scenes_say_what_is_in_them():
