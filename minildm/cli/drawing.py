@@ -33,7 +33,7 @@ def picture(
     image: Annotated[str | None, typer.Option(help="A picture to change; alone, or where a mask is white.")] = None,
     mask: Annotated[str | None, typer.Option(help="A picture as large: white is painted anew, black stays.")] = None,
     strength: Annotated[
-        float | None, number(float, 0, help="With an image, 0 leaves it, 1 begins anew; 0.8, with a mask 1.")
+        float | None, number(float, 0, most=1, help="With an image, 0 leaves it, 1 begins anew; 0.8, with a mask 1.")
     ] = None,
     control: Annotated[
         list[str] | None, typer.Option(help="NETWORK=FILE or NETWORK=FILE@WEIGHT, a map to draw along; repeatable.")

@@ -23,7 +23,8 @@ from ..files import UserError
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left{postfix}"
 
 
-def number(kind: type, least: int = -(2**63), *names: str, help: str, panel: str | None = None) -> object:
+def number(kind: type, least: int = -(2**63), *names: str, most: int = 2**63, help: str,
+           panel: str | None = None) -> object:  # fmt: skip
     """An option that takes a number; unlike typer's own, its error says what came."""
 
     def parse(text: str) -> int | float:
@@ -31,8 +32,9 @@ def number(kind: type, least: int = -(2**63), *names: str, help: str, panel: str
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not least <= value < 2**63:
+        if not least <= value <= most or value == 2**63:
             wanted = ("a whole number" if kind is int else "a finite number") + f" from {least}" * (least >= 0)
+            wanted += f" to {most}" * (most < 2**63)
             raise typer.BadParameter(f"got {text!r}; expected {wanted}")
         return value
 
