@@ -125,7 +125,9 @@ def test_boxes_that_are_none_are_named(clip, boxes, told):
         hints.layout(clip, boxes)
 
 
-@pytest.mark.parametrize("name, size", [("height", (0,)), ("height", (7, 32)), ("width", (32, 0)), ("width", (32, 9.5))])
+@pytest.mark.parametrize(
+    "name, size", [("height", (0,)), ("height", (7, 32)), ("width", (32, 0)), ("width", (32, 9.5))]
+)
 def test_a_layout_of_no_size_is_named(clip, name, size):
     with pytest.raises(UserError, match=f"^{name}: .* from 8 to"):
         hints.layout(clip, [hints.Box("a ring", 0, 0, 1, 1)], *size)

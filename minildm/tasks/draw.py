@@ -83,8 +83,8 @@ def states(
     takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
     sees_hole = mask is not None and takes == 2 * has + 1
     if network is None and takes != has and not sees_hole:
-        raise UserError("model", f"a U-Net of {takes} channels",
-                        f"one of {has}; an upscaler is for tasks.upscale alone, an inpainting model needs a mask")  # fmt: skip
+        wanted = f"one of {has}; an upscaler is for tasks.upscale alone, an inpainting model needs a mask"
+        raise UserError("model", f"a U-Net of {takes} channels", wanted)
     rows = pipe.rows(steps, sampler)
     if image is not None:
         rows = rows[steps - int(steps * strength) :]
