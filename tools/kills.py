@@ -23,10 +23,11 @@ from pathlib import Path
 import measurements
 import torch
 
-PAUSE = 0.004  # seconds, between the pieces of a state and around its renaming
+PAUSE = 0.02  # seconds, after each piece of a state and before its renaming: most of a step is then a save
 LONGEST = 1.2  # seconds from the first step of a process to its end, at most
 NORMAL = (sys.executable, "-c", "from minildm.cli import app; app(prog_name='minildm')")
 SERVER = (sys.executable, __file__, "--serve")
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # two trainings run at once: threads that wait for each other slow both
 
 
 def main() -> None:
@@ -52,16 +53,18 @@ def trial(folder: Path, kills: int, seed: int = 0) -> dict[str, float]:
     killed, whole = folder / "killed", folder / "whole"
     steps = 50 + 50 * kills  # more than the killed processes can do
     words = ["train", "digits-vae", "--steps", str(steps), "--seed", "3", "--resume", "--out"]
-    undisturbed = subprocess.Popen([*NORMAL, *words, str(whole)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    undisturbed = subprocess.Popen([*NORMAL, *words, str(whole)], env=ALONE, **silent)
     draw, inside, lost, reached = random.Random(seed), 0, 0, 0
-    with subprocess.Popen(SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(SERVER, env=ALONE, **pipes) as server:
         for _ in range(kills):
             kill(server, [*words, str(killed)], draw.uniform(0, LONGEST))
             inside += any(killed.glob(".state-*.part"))
             before, reached = reached, newest(killed)
             lost += reached < before
         server.stdin.close()
-    subprocess.run([*NORMAL, *words, str(killed)], check=True, capture_output=True)
+    subprocess.run([*NORMAL, *words, str(killed)], check=True, capture_output=True, env=ALONE)
     assert undisturbed.wait() == 0
     assert not list(killed.rglob(".*.part")), "a temporary file of a killed process is still there"
     wrong = [what for what, of in PARTS.items() if not equal(of(killed), of(folder / "whole"))]
@@ -155,7 +158,6 @@ def slow() -> object:
     def renamed(*paths: object) -> None:
         time.sleep(PAUSE)
         replace(*paths)
-        time.sleep(PAUSE)
 
     def fit(*args: object, **extra: object) -> object:
         for number, now in enumerate(real(*args, **extra, save_every=0.0)):
