@@ -32,7 +32,7 @@ PAIRS = [  # what no picture of the folder has, in the order of its card
     "a flag with three vertical stripes and a fish in the middle", "a flag with a leaf by the sea",
     "a yellow flag with a red heart",
 ]  # fmt: skip
-COLOURS = 48  # of a sheet: small files, and hardly to be seen
+COLOURS = 24  # of a sheet: small files, and hardly to be seen
 
 
 def save(pictures: torch.Tensor, name: str, columns: int) -> None:
