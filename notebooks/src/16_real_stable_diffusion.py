@@ -403,7 +403,9 @@ show.figure(show.strip([right, wrong], ["heads as published", "the name believed
 # it cannot avoid.)
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
-first = ("a photograph of a harbour at dusk", "people") if WEIGHTS else ("a large circle on a white background", "red")
+first = ("a large circle on a white background", "red")
+if WEIGHTS:
+    first = ("a photograph of a harbour at dusk", "people")
 count, calls = (1, 15) if WEIGHTS else (4, 8)
 
 
