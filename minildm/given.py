@@ -2,9 +2,11 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import hints, pictures, weights
@@ -28,10 +30,13 @@ def control(text: str) -> list:
     """NETWORK=FILE or NETWORK=FILE@WEIGHT, as it is typed -> [network, file, weight]. Raises `UserError`."""
     network, equals, file = text.partition("=")
     rest, at, weight = file.rpartition("@")
-    number = _number(weight) if at else None
+    try:
+        number = float(weight) if at else None
+    except ValueError:  # the @ is of the file's name
+        number = None
     if number is not None:
         file = rest
-    if not (network and equals and file):
+    if not (network and equals and file) or not math.isfinite(number or 0):
         raise UserError("control", text, "NETWORK=FILE, say edges=map.png, or with a weight: edges=map.png@0.5")
     return [network, file, 1.0 if number is None else number]
 
@@ -65,14 +70,20 @@ def check(recipe: dict) -> None:
 def hashes(recipe: dict) -> dict[str, str]:
     """A short hash of every file and network that a recipe names, by its name. Raises `UserError` for one not there."""
     found = {}
-    for name in ("image", "mask"):
-        if name in recipe:
-            found[recipe[name]] = _hash(recipe[name])
-    for network, file, _ in recipe.get("control", []):
-        found |= {network: weights.fingerprint(weights.locate(network)), file: _hash(file)}
+    for name, file in _files(recipe):
+        found[file] = _hash(name, file)
+    for network, *_ in recipe.get("control", []):
+        found[network] = weights.fingerprint(weights.locate(network))
     for network in (LAYOUT, CLIP) if recipe.get("layout") else ():
         found[network] = weights.fingerprint(weights.locate(network))
     return found
+
+
+def spare(recipe: dict, out: Path) -> None:
+    """Raises `UserError` where the picture to be written would take the place of a file that it is drawn from."""
+    for name, file in _files(recipe):
+        if is_there(file) and is_there(out) and out.samefile(file):
+            raise UserError("out", str(out), f"another name: this is the {name}, which it would take the place of")
 
 
 def keywords(recipe: dict, pipe: LatentDiffusion) -> dict:
@@ -82,16 +93,20 @@ def keywords(recipe: dict, pipe: LatentDiffusion) -> dict:
     """
     check(recipe)
     said: dict = {}
+    size, zoom = None, 1
     height = width = pipe.size
     if "image" in recipe:
-        image = _as_drawn(recipe["image"], pictures.read(Path(recipe["image"])))
+        large = pictures.read(Path(recipe["image"]))
+        image = _as_drawn(recipe["image"], large)
         height, width = pictures.padded(image, pipe.factor).shape[2:]
-        said = {"image": image, "mask": None if "mask" not in recipe else pictures.read_mask(Path(recipe["mask"]))}
+        size, zoom = large.shape[2:], large.shape[2] // image.shape[2]
+        mask = None if "mask" not in recipe else _fit(pictures.read_mask(Path(recipe["mask"])), size, zoom)
+        said = {"image": image, "mask": mask}
         said["strength"] = recipe.get("strength", 0.8 if said["mask"] is None else 1.0)
     told = []
     for name, file, weight in recipe.get("control", []):
         net = _network(name, pipe)
-        told.append(Hint(net, _map(net, file), weight))
+        told.append(Hint(net, _fit(_map(net, file), size, zoom), weight))
     if recipe.get("layout"):
         boxes = [hints.Box(*one) for one in recipe["layout"]]
         map_ = hints.layout(weights.load(CLIP), boxes, height, width)
@@ -104,7 +119,9 @@ def remarks(image: Tensor, pipe: LatentDiffusion) -> str:
     height, width = image.shape[2:]
     if max(height, width) < 2 * pipe.size and min(height, width) > pipe.size / 2:
         return ""
-    return f"the picture has {width} x {height} pixels, and the model has learned from {pipe.size} x {pipe.size}"
+    times = height * width // pipe.size**2  # and attention takes longer still
+    slow = f"; it takes more than {times:,} times as long as one of those: make it smaller first" if times > 9 else ""
+    return f"the picture has {width} x {height} pixels, and the model has learned from {pipe.size} x {pipe.size}{slow}"
 
 
 def _as_drawn(file: str, image: Tensor) -> Tensor:
@@ -131,6 +148,11 @@ def _as_drawn(file: str, image: Tensor) -> Tensor:
     return image
 
 
+def _fit(drawn: Tensor, size: Sequence[int] | None, zoom: int) -> Tensor:
+    """What was drawn over the picture as it was saved shrinks with it; its thin lines stay."""
+    return F.max_pool2d(drawn, zoom) if drawn.shape[2:] == size else drawn
+
+
 def _network(name: str, pipe: LatentDiffusion) -> ControlNet:
     net = weights.load(name, pipe.device, pipe.dtype)
     if not isinstance(net, ControlNet):
@@ -146,9 +168,16 @@ def _map(net: ControlNet, file: str) -> Tensor:
     return read.to(net.conv_in.weight.device, torch.float32)
 
 
-def _hash(file: str) -> str:
+def _files(recipe: dict) -> list[tuple[str, str]]:
+    """The picture files that a recipe names, each with what it is."""
+    files = [(name, recipe[name]) for name in ("image", "mask") if name in recipe]
+    return files + [("control map", file) for _, file, _ in recipe.get("control", [])]
+
+
+def _hash(name: str, file: str) -> str:
     if not is_there(file) or not Path(file).is_file():
-        raise UserError("picture", file, "a file that is there")
+        where = "" if Path(file).is_absolute() else f", seen from {Path.cwd()}: paths begin in the folder where one is"
+        raise UserError(name, file, f"a file that is there{where}")
     return sha256(Path(file))[:12]
 
 

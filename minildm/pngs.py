@@ -125,7 +125,7 @@ def command(recipe: Recipe, out: str | Path) -> str:
         if recipe.get(name) is not None:
             words += [f"--{name}", str(recipe[name])]
     for network, file, weight in recipe.get("control", []):
-        words += ["--control", f"{network}={file}@{weight:g}"]
+        words += ["--control", f"{network}={file}@{weight!r}"]
     for caption, *sides in recipe.get("layout", []):
         words += ["--layout", f"{caption}={','.join(map(str, sides))}"]
     return shlex.join([*words, "--out", Path(out).name])

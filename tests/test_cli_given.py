@@ -126,7 +126,11 @@ def test_again_wants_the_very_files(draw, tmp_path, monkeypatch, here):
         (("--image", "scene.png", "--strength", "nan"), "got 'nan'; expected a finite number from 0 to 1"),
         (("--image", "scene.png", "--mask", "small.png"), "mask: got (16, 16)"),
         (("--control", "outlines"), "control: got 'outlines'; expected NETWORK=FILE"),
-        (("--control", "outlines=nowhere.png"), "nowhere.png"),
+        (("--image", "scene.png", "--mask", "nowhere.png"), "mask: got 'nowhere.png'; expected a file that is there"),
+        (("--image", "/nowhere/a.png"), "image: got '/nowhere/a.png'; expected a file that is there"),
+        (("--control", "outlines=nowhere.png"), "control map: got 'nowhere.png'"),
+        (("--control", "outlines=map.png@nan"), "control: got 'outlines=map.png@nan'; expected NETWORK=FILE"),
+        (("--control", "outlines=map.png@1e38"), "control weight: got 1e+38"),
         (("--control", "outlines=small.png"), "control map: got '16 x 16 (height x width)'; expected 32 x 32"),
         (("--control", "model=map.png"), "a ControlNet"),
         (("--control", "./layout=map.png"), "see --layout"),
@@ -153,10 +157,57 @@ def test_a_picture_of_our_own_is_taken_at_the_size_it_was_drawn_in(draw, tmp_pat
     assert "2 pictures" in line and "--count 1" in line
 
 
+def test_what_is_drawn_over_a_picture_of_our_own_shrinks_with_it(draw, tmp_path):
+    """A mask and a map of its 128 x 128 pixels; a thin line of either stays."""
+    small = draw()
+    (tmp_path / "a.png").rename(tmp_path / "own.png")
+    large = torch.zeros(1, 1, 128, 128)
+    large[..., 40:80, 41:81] = 1
+    large[..., 100, :] = 1
+    show.to_image(large.expand(-1, 3, -1, -1) * 2 - 1, size=128).save(tmp_path / "large.png")
+    shrunk = torch.zeros(1, 1, 32, 32)
+    shrunk[..., 10:20, 10:21] = 1
+    shrunk[..., 25, :] = 1
+    own, over = tmp_path / "own.png", tmp_path / "large.png"
+    given_ = pixels_of(own)[..., ::4, ::4]
+    assert close(small, given_)
+    assert close(draw("--image", own, "--mask", over), as_drawn(tasks.inpaint, given_, shrunk))
+    hint = Hint(weights.load("outlines"), shrunk.expand(-1, 3, -1, -1))
+    made = draw("--image", own, "--strength", 0.5, "--control", f"outlines={over}")
+    assert close(made, as_drawn(tasks.img2img, given_, 0.5, control=[hint]))
+
+
+@pytest.mark.parametrize("words", [("--image", "PATH"), ("--image", "scene.png", "--mask", "PATH"),
+                                   ("--control", "outlines=PATH")])  # fmt: skip
+def test_a_picture_does_not_take_the_place_of_what_it_is_drawn_from(draw, here, tmp_path, words):
+    path = tmp_path / "a.png"
+    path.write_bytes((here / "scene.png").read_bytes())
+    before = path.read_bytes()
+    words = [word.replace("PATH", str(path)) for word in words]
+    assert "another name" in refuses("picture", PROMPT, "--model", "model", "--out", path, *QUICK, *words)
+    assert path.read_bytes() == before
+    draw("--image", "scene.png", "--strength", 0.5)
+    assert "this is the image" in refuses("recipe", path, "--again", "--out", "scene.png")
+
+
+def test_strange_words_in_boxes_are_warned_of(draw, tmp_path):
+    words = ("picture", PROMPT, "--model", "model", "--out", tmp_path / "b.png", *QUICK, "--layout")
+    assert "layout: words that no caption has: 'frog'" in works(*words, "a frog=0.1,0.1,0.5,0.5").stderr
+    assert "warning" not in works(*words, "a small red ring=0.1,0.1,0.5,0.5").stderr
+
+
+def test_a_weight_keeps_all_of_its_digits(draw, tmp_path):
+    draw("--control", "outlines=map.png@0.123456789")
+    assert "outlines=map.png@0.123456789" in works("recipe", tmp_path / "a.png").stdout
+
+
 def test_a_picture_of_another_size_than_the_models_is_warned_of(draw, here, tmp_path):
     Image.new("RGB", (64, 70), "white").save(here / "large.png")
     words = ("--model", "model", "--out", tmp_path / "b.png", *QUICK, "--strength", 0.3)
-    assert "64 x 70" in works("picture", PROMPT, *words, "--image", "large.png").stderr
+    told = works("picture", PROMPT, *words, "--image", "large.png").stderr
+    assert "64 x 70" in told and "smaller" not in told
+    photo = given.remarks(torch.zeros(1, 3, 3000, 4000, device="meta"), weights.load("model"))
+    assert photo.endswith("it takes more than 11,718 times as long as one of those: make it smaller first")
     assert "scene.png" not in works("picture", PROMPT, *words, "--image", "scene.png").stderr
 
 

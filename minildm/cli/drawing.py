@@ -62,6 +62,7 @@ def picture(
     wishes = {"image": image, "mask": mask, "strength": strength}
     wishes |= {"control": list(map(given.control, control or [])), "layout": list(map(given.box, layout or []))}
     recipe |= {name: value for name, value in wishes.items() if value not in (None, [])}
+    given.spare(recipe, out)
     grid, found = _drawn(recipe)
     typer.echo(pngs.save(grid, out, recipe | found))
 
@@ -89,6 +90,7 @@ def recipe(
     out = pngs.named(out or path.with_name(f"{path.stem}-again.png"))
     if recipe["version"] != minildm.__version__:
         warn(f"the picture was drawn by version {recipe['version']}, and this is {minildm.__version__}")
+    given.spare(recipe, out)
     image, _ = _drawn(recipe, model)
     typer.echo(f"{pngs.save(image, out, recipe)}: at most {pngs.apart(before, image)}/255 from the first one")
 
@@ -119,8 +121,9 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", dic
     if not isinstance(pipe, LatentDiffusion) or pipe.text is None:
         got = f"a {type(pipe).__name__}" + (" without text" if isinstance(pipe, LatentDiffusion) else "")
         raise UserError(f"model {name}", got, "a model that draws what a prompt says")
-    for key in ("prompt", "negative"):
-        if strange := pngs.strange_words(pipe.text.tokenizer, recipe[key] or ""):
+    captions = ", ".join(caption for caption, *_ in recipe.get("layout", []))
+    for key, text in (("prompt", recipe["prompt"]), ("negative", recipe["negative"] or ""), ("layout", captions)):
+        if strange := pngs.strange_words(pipe.text.tokenizer, text):
             warn(f"{key}: words that no caption has: {strange}")
     more = given.keywords(recipe, pipe)
     if "image" in more and (remark := given.remarks(more["image"], pipe)):
