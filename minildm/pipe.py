@@ -25,7 +25,7 @@ class LatentDiffusion(nn.Module):
 
     unet: `UNet`. vae: `VAE`, or None for a model of pixels. text: `Text`, or None for a model without prompts.
     schedule: `levels.Schedule` it was trained on. prediction: "eps", "v", "x0" or "flow". spacing and offset choose
-    rows as `levels.pick` does, spacing None by the sampler's own custom; last is the row ddim and ddpm end on.
+    rows as `levels.pick` does, spacing None by the sampler's own custom; last is the row ddim and pndm end on.
     zeros_for_empty: guidance starts from zeros, not from the empty text. rescale: see `denoise.guided`.
     karras: rows between the same ends spaced by `levels.karras`, for euler, heun and dpmpp_2m.
     low: the schedule by which an upscaler's low-resolution picture is noised, a U-Net's label being the row.
@@ -153,7 +153,7 @@ class LatentDiffusion(nn.Module):
         limit = len(self.schedule) - (sampler == "dpmpp_2m")
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= limit:
             raise UserError("steps", steps, f"a whole number from 1 to {limit}")
-        last = self.last if sampler in ("ddim", "ddpm", "pndm") else "clean"
+        last = self.last if sampler in ("ddim", "pndm") else "clean"
         spacing = self.spacing or SPACING[sampler]
         if sampler != "dpmpp_2m":
             rows = levels.pick(self.schedule, steps, spacing, self.offset, last)

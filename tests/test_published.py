@@ -141,6 +141,31 @@ def test_pictures_are_of_the_reference_pipeline(toys, style):
             torch.testing.assert_close(ours / 2 + 0.5, theirs.clamp(0, 1), atol=1e-10, rtol=0)
 
 
+def test_ddpm_ends_clean_on_published_rows(toys):
+    """As the reference's does, whatever `set_alpha_to_one` says: that is for ddim and pndm."""
+    import diffusers
+    from diffusers.schedulers import scheduling_ddpm
+    from parity.test_schedulers import widened
+
+    pipe, folder, _ = toys["sd15"]
+    assert pipe.last == "first"
+    noise = torch.randn(2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings(), widened(scheduling_ddpm):
+        warnings.simplefilter("ignore")
+        reference = diffusers.StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float64)
+        reference.set_progress_bar_config(disable=True)
+        reference.scheduler = diffusers.DDPMScheduler.from_config(reference.scheduler.config)
+        reference.scheduler.alphas_cumprod = reference.scheduler.alphas_cumprod.double()
+        theirs = reference(
+            ["the sea"] * 2, num_inference_steps=4, guidance_scale=5.0, latents=noise, output_type="pt",
+            generator=torch.Generator().manual_seed(3),
+        ).images  # fmt: skip
+    seeded = torch.Generator().manual_seed(3)
+    ours = tasks.text2img(pipe, "the sea", None, 4, 5.0, "ddpm", noise, seeded)
+    # the last step of the reference has noise of 1e-10, and the decoder makes it larger
+    torch.testing.assert_close(ours / 2 + 0.5, theirs.clamp(0, 1), atol=1e-8, rtol=0)
+
+
 @pytest.mark.parametrize("style", ["sd15", "sdxl"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_keeps_wide_what_overflows(toys, style, dtype):
