@@ -13,7 +13,11 @@ import published
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusers.schedulers import scheduling_euler_discrete
+from diffusers.schedulers import (
+    scheduling_dpmsolver_multistep,
+    scheduling_euler_discrete,
+    scheduling_heun_discrete,
+)
 from parity.test_schedulers import widened
 
 from minildm import levels, tasks, weights
@@ -22,8 +26,13 @@ from minildm.unet import UNet
 PROMPTS = [published.PROMPTS[0], "the sea"]
 SIZE = (64, 96)  # height, width
 HOW = {"steps": 5, "scale": 5.0, "negative": "a cross"}
-EULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "leading",
-         "steps_offset": 1}  # fmt: skip
+LEADING = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "leading",
+           "steps_offset": 1}  # fmt: skip
+OTHERS = {  # beside ddim, which is that of the folder
+    "euler": ("EulerDiscreteScheduler", scheduling_euler_discrete),
+    "heun": ("HeunDiscreteScheduler", scheduling_heun_discrete),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", scheduling_dpmsolver_multistep),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +59,18 @@ def reference(name, folder, sampler="ddim"):
         pipe = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float64)
         if type(pipe).__name__ != name:
             pipe = getattr(diffusers, name)(**pipe.components, requires_safety_checker=False)
-        if sampler == "euler":
-            pipe.scheduler = diffusers.EulerDiscreteScheduler(**EULER)
-            stack.enter_context(widened(scheduling_euler_discrete))
+        if sampler in OTHERS:
+            name, module = OTHERS[sampler]
+            pipe.scheduler = getattr(diffusers, name)(**LEADING)
+            stack.enter_context(widened(module))
         for scheduler in (pipe.scheduler, getattr(pipe, "low_res_scheduler", None)):
             for table in ("alphas_cumprod", "final_alpha_cumprod"):
                 if hasattr(scheduler, table):
                     setattr(scheduler, table, getattr(scheduler, table).double())
+        if sampler == "dpmpp_2m":  # its other tables, made anew of the widened one
+            scheduler = pipe.scheduler
+            alpha, sigma = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
+            scheduler.alpha_t, scheduler.sigma_t, scheduler.lambda_t = alpha, sigma, (alpha / sigma).log()
         pipe.set_progress_bar_config(disable=True)
         mean = mock.patch.object(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
         stack.enter_context(mean)
@@ -95,11 +109,11 @@ def agree(mine, theirs):
 
 def set_up(toys, channels, sampler):
     pipe, folder = toys[channels]
-    pipe.spacing = "leading" if sampler == "euler" else None  # so that both begin at noise of variance 1
+    pipe.spacing = "leading" if sampler in OTHERS else None  # so that both begin at noise of variance 1
     return pipe, folder
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+@pytest.mark.parametrize("sampler", ["ddim", *OTHERS])
 @pytest.mark.parametrize("strength", [0.29, 0.6, 1.0])
 def test_img2img(toys, sampler, strength):
     pipe, folder = set_up(toys, 4, sampler)
@@ -108,8 +122,8 @@ def test_img2img(toys, sampler, strength):
     agree(last(pipe, PROMPTS, sampler=sampler, noise=noise(), image=2 * image() - 1, strength=strength), theirs)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler"])
-@pytest.mark.parametrize("strength", [0.6, 1.0])
+@pytest.mark.parametrize("sampler", ["ddim", *OTHERS])
+@pytest.mark.parametrize("strength", [0.29, 0.6, 1.0])
 @pytest.mark.parametrize("channels", [4, 9])
 def test_inpaint(toys, channels, sampler, strength):
     pipe, folder = set_up(toys, channels, sampler)
