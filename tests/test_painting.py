@@ -192,27 +192,54 @@ def test_what_a_view_raises_reaches_who_sets_the_value():
     box = widgets.explorer(view, hole=hole)
     with pytest.raises(ValueError, match="no hole, please"):
         widgets.drive(box, hole=[spot((1, 1))])
+    assert not hole.value.any() and "no hole" not in box.children[-1].value
+    with pytest.raises(ValueError, match="no hole, please"):
+        hole.value = spot((1, 1))
     assert "no hole, please" in box.children[-1].value
 
 
+def test_what_is_drawn_on_is_busy_while_the_view_is_at_work():
+    seen, told = [], []
+    hole, frame = painting.mask(PICTURE), painting.boxes()
+
+    def view(hole, frame, grey):
+        seen.append(busy())
+        if grey > 1:
+            raise ZeroDivisionError
+        return PICTURE[None] * grey
+
+    def busy():
+        return (box.controls["hole"].busy, box.controls["frame"].busy) if told else None
+
+    box = widgets.explorer(view, hole=hole, frame=frame, grey=(0.0, 2.0, 0.5))
+    told.append("made")
+    hole.value = spot((1, 1))
+    box.controls["grey"].value = 0.5
+    assert seen == [None, (True, True), (True, True)] and busy() == (False, False)
+    with pytest.raises(ZeroDivisionError):
+        box.controls["grey"].value = 1.5
+    assert busy() == (False, False)
+
+
 def test_the_paint_is_seen_on_every_ground_and_colour():
-    """Least differences of painted and unpainted in CAM02-UCS, for eyes as in test_scenes.py. What is painted also has
-    a border of black and white, for the sake of blue and purple."""
+    """Differences in CAM02-UCS, for eyes as in test_scenes.py: of the two greys of the cloth over a colour, and of the
+    colour and the one that is further from it."""
     from colorspacious import cspace_convert
 
     source = (COURSE / "paint.js").read_text(encoding="utf-8")
-    *tint, alpha = json.loads(re.search(r"const TINT = (\[.*?\]);", source)[1])
+    cloth = json.loads(re.search(r"const CLOTH = (\[.*?\]);", source)[1])
     rgb = np.array([*sc.BACKGROUNDS.values(), *sc.COLOURS.values()])
-    mixed = (1 - alpha) * rgb + alpha * np.array(tint) / 255
-    assert 0.3 < alpha < 0.7, "the picture is seen through it"
+    mixed = [(1 - alpha) * rgb + alpha * np.array(tint) / 255 for *tint, alpha in cloth]
+    assert all(0.3 < alpha < 0.7 for *_, alpha in cloth), "the picture is seen through it"
+    assert all(len({*tint}) == 1 for *tint, _ in cloth), "greys turn no colour into another"
     for sight in (None, "deuteranomaly", "protanomaly"):
         space = {"name": "sRGB1+CVD", "cvd_type": sight, "severity": 100} if sight else "sRGB1"
-        before, after = (
+        before, dark, light = (
             cspace_convert(np.clip(cspace_convert(one, space, "sRGB1"), 0, 1), "sRGB1", "CAM02-UCS")
-            for one in (rgb, mixed)
+            for one in (rgb, *mixed)
         )
-        apart = np.linalg.norm(before - after, axis=1)
-        assert apart[:4].min() >= 30 and apart.min() >= 7
+        apart = [np.linalg.norm(one - other, axis=1) for one, other in ((before, dark), (before, light), (dark, light))]
+        assert np.maximum(*apart[:2]).min() >= 15 and apart[2].min() >= 30
 
 
 def test_a_pointer_on_the_page_is_a_pixel_of_the_picture(node):

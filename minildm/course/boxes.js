@@ -64,7 +64,7 @@ function render({ model, el }) {
   frame.setAttribute("role", "group");
   frame.setAttribute("aria-label", "frame with boxes");
   const captions = made("div", root, { className: "minildm-captions" });
-  const foot = made("div", root, { className: "minildm-bar" });
+  const foot = made("div", root, { className: "minildm-bar minildm-foot" });
   const status = made("span", foot, { className: "minildm-status" });
   status.setAttribute("role", "status");
   const more = made("button", foot, { type: "button", textContent: "Add a box" });
@@ -95,7 +95,8 @@ function render({ model, el }) {
     const [wrong, text] = amiss();
     shown.forEach(({ input }, i) => input?.setAttribute("aria-invalid", i === wrong));
     const room = boxes.length ? `${boxes.length} of at most ${most} box${most > 1 ? "es" : ""}` : "Drag to draw a box.";
-    if (status.textContent !== (text || room)) status.textContent = text || room;
+    const said = model.get("busy") ? "Drawing …" : text || room;
+    if (status.textContent !== said) status.textContent = said;
     more.disabled = boxes.length >= most;
     frame.style.cursor = more.disabled ? "default" : "";
     if (send) send.disabled = wrong >= 0 || JSON.stringify(listed()) === sent;
@@ -235,8 +236,12 @@ function render({ model, el }) {
     build();
   };
   model.on("change:value", news);
+  model.on("change:busy", tell);
   build();
-  return () => model.off("change:value", news);
+  return () => {
+    model.off("change:value", news);
+    model.off("change:busy", tell);
+  };
 }
 
 export default { render };

@@ -1,6 +1,8 @@
 // A mask painted over a picture. The mask, `value`, is a byte for each pixel of the picture, row by row: 1 is painted.
 
-const TINT = [77, 0, 255, 0.55]; // red, green, blue, how opaque: tests/test_painting.py says how well it is seen
+// What is painted lies under a cloth of two greys, pixel by pixel, which changes no colour into another: red, green,
+// blue, how opaque. tests/test_painting.py says how well it is seen.
+const CLOTH = [[64, 64, 64, 0.6], [230, 230, 230, 0.6]];
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 const UNDOS = 50;
 const within = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -91,14 +93,17 @@ function render({ model, el }) {
   const slider = made("input", width, { type: "range", min: 1, max: Math.max(2, wide >> 1), value: brush });
   slider.setAttribute("aria-label", "width of the brush in pixels");
   const number = made("output", width, {});
-  const foot = made("div", root, { className: "minildm-bar" });
+  const foot = made("div", root, { className: "minildm-bar minildm-foot" });
   const status = made("span", foot, { className: "minildm-status" });
   status.setAttribute("role", "status");
   const send = button && made("button", foot, { type: "button", textContent: button, className: "minildm-send" });
 
   const draw = () => {
     const pixels = new ImageData(wide, high);
-    bits.forEach((bit, i) => bit && pixels.data.set([...TINT.slice(0, 3), 255 * TINT[3]], 4 * i));
+    bits.forEach((bit, i) => {
+      const [red, green, blue, opaque] = CLOTH[((i % wide) + Math.floor(i / wide)) % 2];
+      if (bit) pixels.data.set([red, green, blue, 255 * opaque], 4 * i);
+    });
     small.getContext("2d").putImageData(pixels, 0, 0);
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, canvas.width, canvas.height);
@@ -119,7 +124,8 @@ function render({ model, el }) {
   const tell = () => {
     const painted = bits.reduce((sum, bit) => sum + bit, 0);
     const share = Math.max(1, Math.round((100 * painted) / bits.length));
-    const text = painted ? `${painted} pixel${painted > 1 ? "s" : ""} (${share}%)` : "Drag over the picture to paint.";
+    const told = painted ? `${painted} pixel${painted > 1 ? "s" : ""} (${share}%)` : "Drag over the picture to paint.";
+    const text = model.get("busy") ? "Drawing …" : told;
     if (status.textContent !== text) status.textContent = text;
     paint.setAttribute("aria-pressed", ink === 1);
     erase.setAttribute("aria-pressed", ink === 0);
@@ -219,9 +225,11 @@ function render({ model, el }) {
     tell();
   };
   model.on("change:value", news);
+  model.on("change:busy", tell);
   tell();
   return () => {
     model.off("change:value", news);
+    model.off("change:busy", tell);
     URL.revokeObjectURL(url);
   };
 }

@@ -8,7 +8,8 @@
 set in Python is seen in the page. `widgets.drive` tries those that it is given, as in `drive(box, hole=[a_mask])`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,7 @@ OBJECTS = ([f"a {size}" for size in SIZES], [*COLOURS], [*SHAPES])  # a caption 
 MOST = 3  # boxes; boxes.js has a colour for each
 LAYOUT = {"max_width": "100%"}  # else it stays as wide as its picture on a narrow page
 ABOVE = 10  # pixels of the page above what is drawn on, as in painting.css
+LINES = 56  # pixels of two lines below, kept free, so that nothing jumps where one becomes two
 
 
 def mask(picture: pictures.Given, size: int = 256, alt: str = "the picture", button: str = "") -> "AnyWidget":
@@ -78,8 +80,21 @@ def beside(box: "VBox") -> None:
     panel, screen, message = box.children
     drawn = [control for control in panel.children if isinstance(control, anywidget.AnyWidget)]
     panel.children = [control for control in panel.children if control not in drawn]
-    screen.layout.margin = f"{ABOVE}px 0 0 0"
+    screen.layout.margin, message.layout.min_height = f"{ABOVE}px 0 0 0", f"{LINES}px"
     box.children = [panel, w.Box([*drawn, screen], layout=w.Layout(flex_flow="row wrap", grid_gap="0 10px")), message]
+
+
+@contextmanager
+def at_work(controls: Iterable[object]) -> Iterator[None]:
+    """While this lasts, those of the controls that are drawn on say that they are busy."""
+    drawn = [control for control in controls if hasattr(control, "busy")]
+    for control in drawn:
+        control.busy = True
+    try:
+        yield
+    finally:
+        for control in drawn:
+            control.busy = False
 
 
 def _size(size: int) -> int:
@@ -95,7 +110,7 @@ def _read(name: str) -> str:
 @cache
 def _mask_class() -> type:
     import anywidget
-    from traitlets import Bytes, Int, TraitType, Unicode, default, validate
+    from traitlets import Bool, Bytes, Int, TraitType, Unicode, default, validate
 
     def sent(mask: Tensor, _: object) -> bytes:
         return mask.to(torch.uint8).numpy().tobytes()
@@ -107,6 +122,7 @@ def _mask_class() -> type:
         _esm, _css = _read("paint.js"), _read("painting.css")
         picture, alt, button = Bytes().tag(sync=True), Unicode().tag(sync=True), Unicode().tag(sync=True)
         wide, high, size = Int().tag(sync=True), Int().tag(sync=True), Int().tag(sync=True)
+        busy = Bool(False).tag(sync=True)  # whether an explorer is at work
         value = TraitType().tag(sync=True, to_json=sent, from_json=received)
 
         @default("value")
@@ -129,7 +145,7 @@ def _mask_class() -> type:
 @cache
 def _boxes_class() -> type:
     import anywidget
-    from traitlets import Int, List, TraitType, Unicode, validate
+    from traitlets import Bool, Int, List, TraitType, Unicode, validate
 
     def received(rows: list, _: object) -> tuple[hints.Box, ...]:
         return tuple(hints.Box(*row) for row in rows)
@@ -138,6 +154,7 @@ def _boxes_class() -> type:
         _esm, _css = _read("boxes.js"), _read("painting.css")
         choices, words = List(List(Unicode())).tag(sync=True), List(Unicode()).tag(sync=True)
         size, most, button = Int().tag(sync=True), Int().tag(sync=True), Unicode().tag(sync=True)
+        busy = Bool(False).tag(sync=True)  # whether an explorer is at work
         value = TraitType(()).tag(sync=True, from_json=received)
 
         @validate("value")

@@ -11,6 +11,7 @@ pair of one of these and a text, which stands below the picture.
 import base64
 import html
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +23,13 @@ from typing import TYPE_CHECKING
 
 from .. import show as pictures
 from ..files import UserError
+from .painting import at_work
 
 if TYPE_CHECKING:
     from ipywidgets import DOMWidget, VBox
 
 KEPT = 256  # views that an explorer remembers
+TESTED = "MINILDM_TESTED"  # set in conftest.py: a reader whose machine is slow or busy only waits
 STOPS = 12  # values of a control that `drive` tries
 PNG = b"\x89PNG\r\n\x1a\n"
 SHORT_FORMS = "(low, high, step[, value]), a range, a list of strings, a string, True or False, or a widget"
@@ -59,7 +62,8 @@ def explorer(view: Callable[..., object], **controls: object) -> "VBox":
 
     def redraw(_: object = None) -> None:
         try:
-            png, text = drawn(tuple(_value(control) for control in made.values()))
+            with at_work(made.values()):
+                png, text = drawn(tuple(_value(control) for control in made.values()))
         except Exception as error:
             line = html.escape(f"{type(error).__name__}: {error}".splitlines()[0])
             message.value, message.layout.display = f"<span role='alert' style='color: #c00'>{line}</span>", ""
@@ -110,33 +114,35 @@ def drive(box: "VBox", limit: float | None = None, still: Sequence[str] = (), **
 
     They are seconds of this thread's computing, so that a busy machine fails nobody. values: what to try beside a
     control's own dozen, such as texts. Raises what a view raises, and `AssertionError` where a control changes nothing
-    (but for those in `still`), or where a picture takes longer than `limit`.
+    (but for those in `still`); in tests (see TESTED) also where a picture takes longer than `limit`.
     """
     with ExitStack() as stack:
         # The page hears of it when all is put back. It answers a number with its own rounding of it, and answers that
         # come after the last cell would move the controls away from where they stood.
         for widget in {*box.controls.values(), *box.children}:
             stack.enter_context(widget.hold_sync())
-        return _drive(box, limit, still, values)
+        return _drive(box, limit if TESTED in os.environ else None, still, values)
 
 
 def _drive(box: "VBox", limit: float | None, still: Sequence[str], values: dict[str, Sequence]) -> float:
     slowest = 0.0
     for name, control in box.controls.items():
         first, seen = control.value, {box.picture()}
-        for value in [*_stops(control), *values.get(name, ())]:
-            for left in (4, 3, 2, 1, 0):  # late five times in a row is slow; once may be the machine's doing
-                box.forget()
-                start = time.thread_time()
-                control.value = value
-                seconds = time.thread_time() - start
-                if limit is None or seconds <= limit:
-                    break
-                assert left, f"{name} = {value!r} took {seconds:.2f} s five times, over {limit} s"
-                control.value = first
-            slowest = max(slowest, seconds)
-            seen.add(box.picture())
-        control.value = first
+        try:
+            for value in [*_stops(control), *values.get(name, ())]:
+                for left in (4, 3, 2, 1, 0):  # late five times in a row is slow; once may be the machine's doing
+                    box.forget()
+                    start = time.thread_time()
+                    control.value = value
+                    seconds = time.thread_time() - start
+                    if limit is None or seconds <= limit:
+                        break
+                    assert left, f"{name} = {value!r} took {seconds:.2f} s five times, over {limit} s"
+                    control.value = first
+                slowest = max(slowest, seconds)
+                seen.add(box.picture())
+        finally:
+            control.value = first
         assert len(seen) > 1 or name in still, f"{name} changes nothing in the picture"
     return slowest
 

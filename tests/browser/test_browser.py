@@ -267,9 +267,18 @@ def test_a_mask_is_painted_erased_undone_and_set_by_the_kernel(run):
 
     canvas.wait_for()
     painted()
+    high = page.locator(".jp-OutputArea").first.bounding_box()["height"]
+    page.evaluate("""() => {
+        window.said = [];
+        const status = document.querySelector(".minildm-status");
+        new MutationObserver(() => said.push(status.textContent)).observe(status, { childList: true });
+    }""")
     page.get_by_label("width of the brush").fill("1")
     drag(page, canvas, (0.2, 0.45), (0.8, 0.45))  # from pixel 1 to pixel 6 of row 3
     painted(25, 26, 27, 28, 29, 30)
+    page.get_by_text("6 pixels (9%)").wait_for()
+    assert "Drawing …" in page.evaluate("said"), "while the view is at work"
+    assert page.locator(".jp-OutputArea").first.bounding_box()["height"] == high, "nothing jumps"
     page.get_by_role("button", name="Erase").click()
     drag(page, canvas, (0.45, 0.1), (0.45, 0.9))  # down column 3
     painted(25, 26, 28, 29, 30)
