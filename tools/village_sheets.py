@@ -36,7 +36,8 @@ COLOURS = 24  # of a sheet: small files, and hardly to be seen
 
 
 def save(pictures: torch.Tensor, name: str, columns: int) -> None:
-    image = show.to_image(pictures, columns, pictures.shape[3], 0).quantize(COLOURS, dither=Image.Dither.NONE)
+    image = show.to_image(pictures, columns, pictures.shape[3], 0)
+    image = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
     image.save(OUT / name, optimize=True)
 
 

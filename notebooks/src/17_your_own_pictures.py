@@ -47,7 +47,8 @@ long = json.loads((LONG / "figures.json").read_text(encoding="utf-8"))
 
 def light(pictures, colours=24):
     """The same in few colours, so that this page stays small."""
-    flat = show.to_image(pictures, 1, pictures.shape[3], 0).quantize(colours, dither=Image.Dither.NONE).convert("RGB")
+    flat = show.to_image(pictures, 1, pictures.shape[3], 0)
+    flat = flat.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).convert("RGB")
     return folders.scaled(torch.from_numpy(np.array(flat)).view(len(pictures), -1, *flat.size[:1], 3).permute(0, 3, 1, 2))
 
 
@@ -377,7 +378,7 @@ check.exercise("17.key", key)
 # $$ L = \mathbb E \, \| v_\theta(\alpha z + \sigma \epsilon, t, y) - v \|^2 \tag{3} $$
 #
 # On a processor the live one gets a smaller network than the recipe's. Below the bar: what
-# two of the prompts give so far.
+# one of the prompts gives so far.
 
 # %%
 PROMPTS = ["a house with a red roof", "tulips in a pot", "a smiling face", "a flag with a cross"]
@@ -393,7 +394,7 @@ def drawn(pipe, prompts, which=0, steps=12):
 
 
 progress = own.train(plan, work / "village", seconds=SECONDS, cache=work / "cache")
-history = show.track(progress, "text to picture", samples=lambda: light(drawn(plan.model, PROMPTS[1:3]), 12), marks=3)
+history = show.track(progress, "text to picture", samples=lambda: light(drawn(plan.model, PROMPTS[2:3]), 12), marks=3)
 pipe = weights.load(str(work / "village")).to(DEVICE)
 with torch.no_grad():
     live = torch.stack([drawn(pipe, PROMPTS, which, 20) for which in range(2)], 1).flatten(0, 1)
@@ -551,8 +552,8 @@ for lr, style in (("1e-5", "--"), ("2e-3", "-"), ("0.3", ":")):
         print(textwrap.fill(f"{what}: {error}", 100))
     rows = losses(what)
     ax.plot([row["step"] for row in rows], [row["loss"] for row in rows], style, label=lr)
-ax.set(xlabel="step", ylabel="loss", ylim=(0, 2))
-ax.legend(title="learning rate", loc="upper right", ncols=3)
+ax.set(xlabel="step", ylabel="loss", ylim=(0, 2), xlim=(0, 1.35 * ax.get_xlim()[1]))
+ax.legend(title="learning rate", loc="upper right")
 show.figure(fig, "Eight pictures to be learned by heart, with three learning rates.")
 
 # %% [markdown]
