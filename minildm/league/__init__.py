@@ -4,10 +4,11 @@ Every run trains one contestant, draws its pictures, and leaves two files: NAME.
 what `judging` says of them. The runs that the course quotes are in `results`.
 """
 
+from .charts import HUES, figure, plotted, save
 from .contestants import ENTRIES, ConditionalVAE, Contestant
 from .judging import figures
 from .running import PICTURES, Job, jobs, play, tuned
-from .telling import HUES, figure, kept, over_seeds, pictures, plotted, rates, results, save, table
+from .telling import kept, over_seeds, pictures, rates, results, table
 
 __all__ = [
     "ENTRIES", "HUES", "PICTURES", "ConditionalVAE", "Contestant", "Job", "figure", "figures", "jobs", "kept",
