@@ -84,8 +84,8 @@ def evaluate(
               control: Sequence[Hint] = (), **more: object) -> Tensor:  # fmt: skip
         """The pictures of a task, some at a time: what is a tensor is cut as the prompts are."""
         nonlocal done
-        generator, made = torch.Generator().manual_seed(seed), []
-        options = {"steps": steps, "scale": scale, "sampler": sampler} | more
+        made, fresh = [], torch.Generator().manual_seed(seed)
+        options = {"steps": steps, "scale": scale, "sampler": sampler, "generator": fresh} | more
 
         def some(value: object) -> object:
             return value[part] if isinstance(value, Tensor) else value
@@ -94,7 +94,7 @@ def evaluate(
             part = slice(i, i + batch)
             held = {"control": [hint._replace(map=hint.map[part]) for hint in control]} if control else {}
             now = {name: some(value) for name, value in options.items()}
-            made.append(task(pipe, said[part], *map(some, given), generator=generator, **now, **held).cpu())
+            made.append(task(pipe, said[part], *map(some, given), **now, **held).cpu())
             done += len(made[-1])
             if each:
                 each(done, total)
