@@ -145,9 +145,9 @@ ADAMS_BASHFORTH = {
 def back_and_forth(sampler: Callable[..., Iterator[Tensor]], rounds: int) -> Callable[..., Iterator[Tensor]]:
     """A sampler that takes each step `rounds` times, and goes back up by fresh noise in between.
 
-    The resampling of Lugmayr et al. 2022 (arXiv 2201.09865): what was laid into x from outside, see `denoise.keep`, and what
-    the model drew beside it get time to agree. Each step is a walk of its own, so a sampler that looks at earlier
-    answers has none here. The last step is taken once: a clean row is not left again.
+    The resampling of Lugmayr et al. 2022 (arXiv 2201.09865): what was laid into x from outside, see `denoise.keep`,
+    and what the model drew beside it get time to agree. Each step is a walk of its own, so a sampler that looks at
+    earlier answers has none here. The last step is taken once: a clean row is not left again.
     """
 
     @torch.no_grad()
