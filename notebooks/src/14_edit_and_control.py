@@ -28,6 +28,7 @@
 # seconds, by the same code as the published ones, and here an oracle can count how often it works.
 
 # %%
+import textwrap
 import time
 
 import torch
@@ -79,15 +80,19 @@ def veiled(picture, mask):
 
 
 def framed(drawn, boxes):
-    """Pictures (n, 3, h, w) at 64 x 64 with boxes drawn on them, each in a colour of its caption."""
+    """Pictures (n, 3, h, w) at 64 x 64 with the rims of boxes in black and white dashes: seen on any ground."""
     drawn = F.interpolate(drawn, size=64)
-    for caption, *sides in boxes:
+    dashes = ((torch.arange(64)[:, None] + torch.arange(64)) // 2 % 2) * 2.0 - 1
+    for _, *sides in boxes:
         left, top, right, bottom = (min(round(side * 64), 63) for side in sides)
-        ink = next(rgb for word, rgb in scenes.COLOURS.items() if word in caption)
-        ink = torch.tensor(ink).view(3, 1, 1) * 2 - 1
         for rows, columns in ((slice(top, bottom + 1), [left, right]), ([top, bottom], slice(left, right + 1))):
-            drawn[:, :, rows, columns] = ink
+            drawn[:, :, rows, columns] = dashes[rows, columns]
     return drawn
+
+
+def columns_of(texts):
+    """Texts as headings of narrow columns."""
+    return [textwrap.fill(text, 13) for text in texts]
 
 
 # %% [markdown]
@@ -156,7 +161,7 @@ for strength in strengths:
     left = int(STEPS * strength)
     row = rows[STEPS - left]
     print(f"{strength:8}  {left:10}  {row.t:3.0f}  {row.alpha:28.5f}  {row.sigma:26.5f}")
-print(f"{'the last row of Stable Diffusion':>38}  {published.alpha[-1]:13.5f}  {published.sigma[-1]:26.5f}")
+print(f"{'the last row of Stable Diffusion':>38}  {published.alpha[-1]:15.5f}  {published.sigma[-1]:26.5f}")
 show.figure(
     show.strip([torch.cat(starts), torch.cat([some[:1] for some in ends])], ["the start, decoded", "the end"],
                [f"{strength:g}" for strength in strengths]),
@@ -525,13 +530,17 @@ print(f"\n40 scenes: everything right {share(alone)}; known pixels exact:",
 bad = (~alone).nonzero()[:6, 0]
 show.figure(
     show.strip([scenes.render(full)[bad], veiled(holed, holes)[bad], pipe.decode(own[0])[bad], refilled[bad]],
-               ["the scene", "given", "what it wants at step 8", "the result"]),
-    "Six that went wrong. Third row: the bare network's guess at step 8 of 20; fourth: what came out, cut to the hole.",
+               ["the scene", "given", "what it wants at step 8", "the result"],
+               columns_of(oracle.describe(oracle.read(refilled), i) for i in bad.tolist())),
+    "Six that went wrong. Above, what the oracle reads in the result: “fit” says that no thing of this world looks so, "
+    "like the ring in the third, which is cut flat at its top. Third row: the bare network's guess at step 8 of 20; "
+    "fourth: what came out, cut to the hole.",
 )  # fmt: skip
 
 # %% [markdown]
-# Look at the third row. The network does want what it was asked for; but elsewhere, or larger than the hole, and the
-# wrapper cuts it off. How should it know better? **It never saw the mask.** It sees what is around the hole, hidden
+# Look at the third row. The network does want a thing of the kind that it was asked for, if not always in the right
+# colour yet (a red ring for a pink one, a green ring for a purple one); but elsewhere, or larger than the hole, and
+# the wrapper cuts it off. How should it know better? **It never saw the mask.** It sees what is around the hole, hidden
 # in noise at first, and *we* overrule its answers there; nobody tells it that it will be overruled. While the large
 # things are settled, at the noisy end, it puts the thing wherever the prompt leaves it free to; when it notices, it
 # is too late.
@@ -554,7 +563,8 @@ show.figure(
 # paint over half of a thing?
 
 # %% tags=["explorer"] jupyter={"source_hidden": true}
-canvas = painting.mask(pair, alt="a large red circle and a small purple square on beige", button="Paint anew")
+alt = "a large red circle and a small purple square on beige"
+canvas = painting.mask(pair, alt=alt, button="Paint anew")
 canvas.value = hole  # something to begin with
 
 
@@ -607,9 +617,10 @@ fig, axes = plt.subplots(3, 1, figsize=(8, 7.6))
 for ax, strip, name in zip(axes, world, kinds, strict=True):
     ax.imshow((strip / 2 + 0.5).permute(1, 2, 0), interpolation="nearest")
     ax.set_title(f"the prompts name: {name}")
-    ax.set_xticks([31.5 + 16 * i for i in range(5)], [""] * 5)
+    ax.set_xticks([31.5 + 16 * i for i in range(5)], ["seam"] * 5)
+    ax.tick_params(axis="x", length=8, width=2, color="black")
     ax.set_yticks([])
-show.figure(fig, "One picture outpainted five times, in three ways; the ticks are the seams. Asked for, from left to "
+show.figure(fig, "One picture outpainted five times, in three ways. Asked for, from left to "
             "right: " + ", ".join(things) + ".")  # fmt: skip
 
 n = 20
@@ -696,7 +707,7 @@ show.figure(
 #
 # In the second table level 0 is best in both columns. Why then noise? Because in a world this simple nothing looks
 # like grain, and the network mends it even where it is told to trust every pixel; all that more noise does is hide
-# things. See the violet triangle at level 300: it has moved. In photographs grain can be sand, or skin. There the level
+# things. See the purple triangle at level 300: it has moved. In photographs grain can be sand, or skin. There the level
 # says which, and nobody can tell the program which of the two pictures it has been given. You can.
 #
 # ## The network: a second one beside it
@@ -708,8 +719,8 @@ show.figure(
 # - a **copy of the way down** of the U-Net, weights and all: it can see pictures from its first day;
 # - it is given the noisy latents and, added to them after the first layer, what some convolutions make of the
 #   **map**;
-# - what it finds at each size is **added to the skip connections** of the U-Net, through a **zero convolution**: a 1
-#   x 1 convolution whose weights and bias begin at 0.
+# - what it finds at each size is **added to the skip connections** of the U-Net, through a **zero convolution**:
+#   one of 1 x 1 whose weights and bias begin at 0.
 #
 # For one block $F$ with the weights $\Theta$, a copy with the weights $\Theta_c$, a map $c$ and zero convolutions
 # $Z_1$ and $Z_2$ (their section 3.1):
@@ -884,9 +895,12 @@ for name, (prompts, control) in told.items():
 shown = range(6)
 plans = torch.cat([framed(torch.ones(1, 3, 64, 64), wanted_boxes[i]) for i in shown])
 drawn = [torch.cat([framed(made[i : i + 1], wanted_boxes[i]) for i in shown]) for made in by_layout.values()]
+grounds = [[*scenes.BACKGROUNDS][i] for i in asked_for.background.tolist()]
+heads = ["; ".join(box.caption[2:] for box in wanted_boxes[i]) + f"; on {grounds[i]}" for i in shown]
 show.figure(
-    show.strip([plans, *drawn], ["the boxes", *told]),
-    "The same noise, told by the prompt, by the boxes, by both. The boxes are drawn over the pictures only to compare.",
+    show.strip([plans, *drawn], ["the boxes", *told], columns_of(heads)),
+    "The same noise, told by the prompt, by the boxes, by both. The boxes are drawn over the pictures only to compare. "
+    "Of the ground no box speaks: that only the prompt tells.",
 )
 
 # %% [markdown] tags=["exercise"]
@@ -952,8 +966,9 @@ show.figure(
 )
 show.figure(
     show.strip(rows_of_two, list(two_nets)),
-    "Two ControlNets at once: a star's outline at the upper left, a box at the lower right. Their answers are added. "
-    f"“{mixed}”.",
+    f"“{mixed}” Two ControlNets at once: a star's outline at the upper left, a box at the lower right; their answers are "
+    "added. With the lines alone half of the pictures have a circle or a red star in the outline's place: two things are "
+    "asked for, one is outlined, and nobody says which. The box has words, so it leaves no such doubt.",
 )
 
 # %% [markdown]
@@ -961,13 +976,10 @@ show.figure(
 #
 # In training, boxes were squares around things of two sizes; there were two at most, and they never overlapped. What
 # becomes of two boxes on top of each other, whose vectors are added up? Of a third, in a world that never had more
-# than two things? Of a box that is much too wide, or much too large? Guess first. Here it was so: of two
-# boxes on top of each other one wins; three things come where they should, but their colours and shapes mix; a wide
-# box and a large one get a thing of a size that this world has, somewhere in them; and a word too much brings a thing
-# that no box asked for. Then draw your own. (The prompt of the explorer is put together from the boxes' words
-# and the background.)
+# than two things? Of a box that is much too wide, or much too large? Of a caption that says more than one thing? Guess
+# first, then look.
 
-# %% tags=["explorer"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true}
 hard = {
     "overlapping": [Box("a large red circle", 0.2, 0.25, 0.62, 0.67),
                     Box("a large blue square", 0.4, 0.35, 0.82, 0.77)],
@@ -993,13 +1005,27 @@ show.figure(
     "Boxes as no training picture had them: each column one layout, drawn from two noises. The prompts say the same.",
 )
 
-editor = painting.boxes(button="Draw")
+# %% [markdown]
+# Here it was so: of two boxes on top of each other one wins; three things come where they should, but their colours and
+# shapes mix; a wide box and a large one get a thing of a size that this world has, somewhere in them; and a word too
+# much brings a thing that no box asked for.
+#
+# Now draw your own. All but the last can be tried here: a caption is chosen from menus, so it has no word too many. (The
+# prompt is put together from the boxes' words and the background.)
+
+# %% tags=["explorer"] jupyter={"source_hidden": true}
+editor = painting.boxes(button="Draw", most=3)
 editor.value = tuple(boxes)  # something to begin with
+
+
+def rimmed(picture):
+    """A thin grey line around it: a white picture would end nowhere on a white page."""
+    return F.pad(F.interpolate(picture, scale_factor=2), (1, 1, 1, 1), value=0.2)
 
 
 def laid_out(boxes, background, weight, seed):
     if not boxes:
-        return torch.ones(1, 3, 64, 64), "Draw a box in the frame at the left and choose its words."
+        return rimmed(torch.ones(1, 3, 64, 64)), "Draw a box in the frame at the left and choose its words."
     control = [Hint(layout, hints.layout(clip, boxes), weight)]
     prompt = told_by(boxes, background)
     made = tasks.text2img(pipe, prompt, noise=noises(1, seed), control=control, steps=12, scale=SCALE)
@@ -1007,7 +1033,7 @@ def laid_out(boxes, background, weight, seed):
     found = read.scenes.boxes[0][read.scenes.shape[0] >= 0] if read.readable[0] else torch.zeros(1, 4)
     best = [oracle.overlap(found, torch.tensor(box[1:])).max() for box in boxes]
     words = "; ".join(f"{box.caption}: IoU {value:.2f}" for box, value in zip(boxes, best, strict=True))
-    return framed(made, boxes), f"{words}. The oracle reads: {oracle.describe(read, 0)}."
+    return rimmed(framed(made, boxes)), f"{words}. The oracle reads: {oracle.describe(read, 0)}."
 
 
 planner = widgets.explorer(
@@ -1057,12 +1083,15 @@ for i in range(rounds):
         worn[name].append(f"{evaluate.psnr(error):.1f} dB" if error else "exact")
     if i + 1 in (1, 5, rounds):
         kept_rows.append(broken)
+worst = (broken - originals).abs() * (corner == 0) * 10 - 1
 print("the pixels outside of the mask, after 1, 5 and 10 rounds:")
 for name, values in worn.items():
     print(f"  {name}: {values[0]}, {values[4]}, {values[9]}")
 show.figure(
-    show.strip([*kept_rows, mended], ["at first", "broken, 1 round", "5 rounds", "10 rounds", "mended, 10 rounds"]),
-    "The corner at the lower right painted anew ten times, and what becomes of the rest.",
+    show.strip([*kept_rows, worst, mended],
+               ["at first", "broken, 1 round", "5 rounds", "10 rounds", "how far off, ten times", "mended, 10 rounds"]),
+    "The corner at the lower right painted anew ten times, and what becomes of the rest. Fifth row: how far its pixels "
+    "are off after ten rounds, ten times as bright.",
 )
 
 # %% [markdown]
@@ -1080,8 +1109,8 @@ show.figure(
 #   first, since the gradient of a weight is what comes in.
 # - Where maps, prompts and training disagree, nothing is promised. Count.
 #
-# All of it is on the command line too: `minildm picture` takes `--image`, `--mask`, `--strength`, `--control` and
-# `--layout`.
+# On the command line `minildm picture` changes a picture (`--image`, `--strength`), fills a hole (`--mask`), and
+# follows maps and boxes (`--control`, `--layout`). Outpainting and upscaling are there in Python alone.
 #
 # ## Quiz
 #
@@ -1110,8 +1139,8 @@ show.figure(
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): img2img, strength, variation, mask, inpainting, outpainting,
-# seam, noise augmentation, ControlNet, zero convolution, control strength, edge F1, layout, IoU. **Next:** lesson 15
-# changes the weights themselves, with few numbers and few steps.
+# seam, noise augmentation, ControlNet, zero convolution, control strength, edge F1, layout, IoU. **Next:** lesson 16 loads
+# the published weights into these same classes.
 
 # %%
 print(f"this lesson took {time.perf_counter() - opened:.0f} s from its first cell to its last")
