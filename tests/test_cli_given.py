@@ -153,7 +153,7 @@ def test_a_picture_of_our_own_is_taken_at_the_size_it_was_drawn_in(draw, tmp_pat
     assert close(draw("--image", tmp_path / "own.png", "--strength", 0), drawn)
     words = ("--model", "model", "--out", tmp_path / "grid.png", "--steps", 1, "--count", 2)
     works("picture", PROMPT, *words)
-    line = refuses("picture", PROMPT, *words, "--image", tmp_path / "grid.png")
+    line = refuses("picture", PROMPT, *words, "--out", tmp_path / "b.png", "--image", tmp_path / "grid.png")
     assert "2 pictures" in line and "--count 1" in line
 
 
