@@ -181,7 +181,7 @@ def keep(denoise: Denoiser, x0: Tensor, mask: Tensor, eps: Tensor, start: float)
     what it would see there at this level. Only at time `start`, that of the first row, x stays as the caller began
     it: with pure noise, as published pipelines do, or with the same mix. The known part of the answer is x0 itself, so
     any sampler that ends on a clean row ends at x0 there. Lugmayr et al. 2022 (arXiv 2201.09865) fill holes so with a
-    model that never saw one, and go back and forth besides: see `sample.back_and_forth`.
+    model that never saw one, and go back and forth besides, which this does not.
     """
 
     def kept(x: Tensor, level: Level) -> Tensor:

@@ -24,7 +24,7 @@ SEED = 800_000  # far from every seed that a training run, or another measure, d
 MARGIN = 2  # pixels of 32 by which a hole reaches beyond the box around what is to go
 STAYS = 2 / 32  # by how much of the frame an object may move and still be where it was
 KEPT = 20  # columns of 32 that outpainting is given
-TRIES, ROUNDS = 4, 3  # of inpainting, where the model may choose among its own pictures, and go back and forth
+TRIES = 8  # pictures of a hole that the model chooses from
 STRENGTH = 0.5  # of img2img where only the colour should change, in all cases
 NOTHING = ""  # the prompt of a model that is not told
 
@@ -44,9 +44,9 @@ def emptied(scenes: Scenes) -> tuple[Tensor, Tensor]:
 def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: ControlNet | None = None) -> Figures:
     """An object is taken out of a scene and asked for again: "all" is right, and every known pixel as it was.
 
-    Of TRIES pictures the one that the model finds the likeliest counts, and steps are taken ROUNDS times; "once" is
-    one picture, straight through, and "without" the same with no prompt. With a `net` of layouts the model is also
-    told what belongs into the hole, and draws once.
+    Of TRIES pictures by `ddpm` the one that the model finds the likeliest counts; "once" is a single picture by the
+    usual sampler, and "without" the same with no prompt. With a `net` of layouts the model is also told what belongs
+    into the hole, and draws once.
     """
     scenes = draw(n, seed + SEED)
     pictures, hole = emptied(scenes)
@@ -65,7 +65,7 @@ def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: Co
 
     if net:
         return {"all": right(once(said))}
-    tries = [once(said, generator=torch.Generator().manual_seed(seed + i), rounds=ROUNDS) for i in range(TRIES)]
+    tries = [once(said, sampler="ddpm", generator=torch.Generator().manual_seed(seed + i)) for i in range(TRIES)]
     chooses = torch.Generator().manual_seed(seed)
     best = torch.cat([tasks.likeliest(pipe, said[i : i + 100], [made[i : i + 100] for made in tries], chooses)
                       for i in range(0, n, 100)])  # fmt: skip

@@ -11,7 +11,7 @@ drawn on the CPU and moved, so that a seed means the same picture on every devic
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -140,31 +140,6 @@ ADAMS_BASHFORTH = {
     3: (23 / 12, -16 / 12, 5 / 12),
     4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 }
-
-
-def back_and_forth(sampler: Callable[..., Iterator[Tensor]], rounds: int) -> Callable[..., Iterator[Tensor]]:
-    """A sampler that takes each step `rounds` times, and goes back up by fresh noise in between.
-
-    The resampling of Lugmayr et al. 2022 (arXiv 2201.09865): what was laid into x from outside, see `denoise.keep`,
-    and what the model drew beside it get time to agree. Each step is a walk of its own, so a sampler that looks at
-    earlier answers has none here. The last step is taken once: a clean row is not left again.
-    """
-
-    @torch.no_grad()
-    def walk(
-        denoise: Denoiser, x: Tensor, rows: Sequence[Level], generator: torch.Generator | None = None
-    ) -> Iterator[Tensor]:
-        for level, below in pairwise(rows):
-            for left in reversed(range(rounds if below.sigma > 0 else 1)):
-                (x,) = sampler(denoise, x, (level, below), generator=generator)
-                if left:  # x at `level`, given x at `below`: the forward process from one row to a noisier one
-                    shrink = level.alpha / below.alpha
-                    room = max(level.sigma**2 - (shrink * below.sigma) ** 2, 0.0)
-                    noise = torch.randn(x.shape, dtype=x.dtype, generator=generator).to(x.device)
-                    x = shrink * x + math.sqrt(room) * noise
-            yield x
-
-    return walk
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

@@ -374,7 +374,6 @@ def test_a_strength_outside_its_range_is_refused(pipe, strength):
     ({"control": [(None, image(), 1.0)]}, "control: got 'a tuple in a list'; expected a list of Hint"),
     ({"control": [Hint(None, "map.png")]}, "control network"),
     ({"steps": 0}, "steps"), ({"scale": math.nan}, "scale"), ({"sampler": "magic"}, "sampler"),
-    ({"rounds": 0}, "rounds"), ({"rounds": 1.5}, "rounds"), ({"rounds": True}, "rounds"),
 ])  # fmt: skip
 def test_wrong_pictures_masks_and_numbers_are_named(pipe, wrong, named):
     with pytest.raises(UserError, match=f"^{named}"):

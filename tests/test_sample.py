@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from minildm import levels
 from minildm.denoise import denoiser, keep
 from minildm.levels import Level, pick, rescaled
-from minildm.sample import SAMPLERS, back_and_forth, ddim, ddpm, dpmpp_2m, euler, heun, slerp
+from minildm.sample import SAMPLERS, ddim, ddpm, dpmpp_2m, euler, heun, slerp
 
 MEAN, SPREAD = 0.7, 0.4
 SCHEDULES = {
@@ -212,38 +212,24 @@ def test_samplers_own_no_state(name):
     assert torch.equal(torch.get_rng_state(), before)  # a generator given, the global one is left alone
 
 
-@each_sampler
-def test_rounds_of_one_are_the_sampler_step_by_step(name):
-    rows = pick(SCHEDULES["scaled_linear"], 6)
-    x, generator = noise(7), torch.Generator().manual_seed(1)
-    once = list(back_and_forth(SAMPLERS[name], 1)(exact, x, rows, generator=torch.Generator().manual_seed(1)))
-    for state, level, below in zip(once, rows[:-1], rows[1:], strict=True):
-        (x,) = SAMPLERS[name](exact, x, (level, below), generator=generator)
-        assert torch.equal(state, x)
-
-
-@pytest.mark.parametrize("name", ["ddim", "ddpm", "dpmpp_2m"])
-def test_back_and_forth_brings_what_is_filled_in_to_where_it_belongs(name):
-    """Two numbers that are like each other, correlation 0.9, and the first is known to be 1.5: the second is normal
-    with mean 0.9 * 1.5 and variance 1 - 0.9^2. Filled in without going back it hardly takes notice."""
+def test_fresh_noise_brings_what_is_filled_in_nearer_to_where_it_belongs():
+    """Of two numbers with correlation 0.9 the first is known to be 1.5: the second has the mean 0.9 * 1.5. Held to
+    the first by `keep`, no sampler gets there, for the model answers as if the first could still change; ddpm gets
+    further than ddim."""
     like, known = torch.tensor([[1, 0.9], [0.9, 1]], dtype=torch.float64), 1.5
-    mean, deviation = 0.9 * known, math.sqrt(1 - 0.9**2)
 
     def best(x, level):  # the mean of x0 given x, for normal data
         noisy = level.alpha**2 * like + level.sigma**2 * torch.eye(2, dtype=torch.float64)
         return (level.alpha * x.flatten(1) @ torch.linalg.inv(noisy) @ like).view_as(x)
 
-    rows, start = pick(SCHEDULES["flow"], 50), noise(2000, 1, 1, 2)
-    hole, given = torch.tensor([[[[0.0, 1.0]]]]), torch.full_like(start, known)
+    start, hole = noise(2000, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
     far = {}
-    for rounds in (1, 3, 10):
-        walk = back_and_forth(SAMPLERS[name], rounds)
-        held = keep(best, given, hole, start, rows[0].t)
-        filled = final(walk(held, start, rows, generator=torch.Generator().manual_seed(2)))[..., 1]
-        far[rounds] = abs(filled.mean().item() - mean)
-        spread = filled.std().item()
-    assert far[10] < 0.1 < far[3] < far[1] and far[1] > 0.3
-    assert abs(spread - deviation) < 0.07
+    rows = pick(SCHEDULES["cosine"], 50, "trailing")
+    for name in ("ddim", "ddpm"):
+        held = keep(best, torch.full_like(start, known), hole, start, rows[0].t)
+        filled = final(SAMPLERS[name](held, start, rows, generator=torch.Generator().manual_seed(2)))
+        far[name] = 0.9 * known - filled[..., 1].mean().item()
+    assert 0.3 < far["ddpm"] < 0.75 * far["ddim"]
 
 
 def test_noise_is_drawn_on_the_cpu_for_every_device():

@@ -13,7 +13,7 @@ from ..denoise import beside, clamped, denoiser, guided, halves, keep
 from ..files import UserError
 from ..levels import Denoiser, Level, rescaled
 from ..pipe import LatentDiffusion
-from ..sample import SAMPLERS, back_and_forth
+from ..sample import SAMPLERS
 
 STRONGEST = 1000  # guidance: far beyond use, and float32 still holds what comes of it
 LOUDEST = 1000  # the same of noise, which is drawn from a normal of deviation 1
@@ -64,7 +64,6 @@ def states(
     image: pictures.Given | None = None,
     mask: pictures.Given | None = None,
     strength: float = 1.0,
-    rounds: int = 1,
     control: Sequence = (),
     network: Callable[..., Tensor] | None = None,
 ) -> Iterator[Tensor]:
@@ -72,8 +71,7 @@ def states(
 
     Without `image` that of `text2img`, steps + 1 states; with one that of `img2img`, and with a mask too that of
     `inpaint`: int(steps * strength) + 1 of them. `pipe.decode` makes a picture of any, `finish` the task's picture of
-    the last. rounds: how often each step is taken, see `sample.back_and_forth`. Other arguments and errors as there;
-    network as in `prompted`.
+    the last. Arguments and errors as there; network as in `prompted`.
     """
     prompts = _prompts(prompt)
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
@@ -82,8 +80,6 @@ def states(
         raise UserError("scale", scale, f"a finite number up to {STRONGEST}; 1 is no guidance, 3 to 8 is usual")
     if not _finite(strength) or not 0 <= strength <= 1:
         raise UserError("strength", strength, "a number from 0 to 1; 0 is the picture as it is, 1 a new one")
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise UserError("rounds", rounds, "a whole number from 1")
     takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
     sees_hole = mask is not None and takes == 2 * has + 1
     if network is None and takes != has and not sees_hole:
@@ -137,9 +133,9 @@ def states(
     height, width = (side * pipe.factor for side in x.shape[2:])
     denoise = prompted(pipe, prompts * (n // len(prompts)), negative, scale, height, width, network)
     if mask is None or sees_hole:
-        return _film(pipe, denoise, x, rows, sampler, generator, rounds)
+        return _film(pipe, denoise, x, rows, sampler, generator)
     denoise = keep(denoise, z, hole, noise, rows[0].t)
-    return _clean_around(hole, z, _film(pipe, denoise, x, rows, sampler, generator, rounds), len(rows))
+    return _clean_around(hole, z, _film(pipe, denoise, x, rows, sampler, generator), len(rows))
 
 
 @torch.no_grad()
@@ -205,7 +201,7 @@ def _begins_with_a_trace(rows: Sequence[Level]) -> bool:
     return rows[0].sigma < 100 * rows[0].alpha
 
 
-def _film(pipe, denoise, x, rows, sampler, generator, rounds):
+def _film(pipe, denoise, x, rows, sampler, generator):
     """The start and every state after it, all in the frame of `rows`."""
     yield x
     frame = rows
@@ -214,8 +210,7 @@ def _film(pipe, denoise, x, rows, sampler, generator, rounds):
     if sampler == "heun" and _begins_with_a_trace(rows):
         x, frame = x / rows[0].alpha, rescaled(rows)
     with pipe.at_work(pipe.unet):
-        walk = SAMPLERS[sampler] if rounds == 1 else back_and_forth(SAMPLERS[sampler], rounds)
-        after = walk(denoise, x, frame, generator=generator)
+        after = SAMPLERS[sampler](denoise, x, frame, generator=generator)
         for row, own, state in zip(rows[1:], frame[1:], after, strict=True):
             yield state * (row.alpha / own.alpha)
 

@@ -49,9 +49,9 @@ def inpaint(
     mask: a path, a PIL image or a tensor (b, 1, h, w) in 0..1, of the picture's size; 1 is new, 0 stays, and what
     lies between mixes both. strength 1 begins in pure noise, less in a noisy version of what is in the hole. An
     inpainting model (9 channels) is shown the mask and the picture around the hole; any other is held to the picture
-    by `denoise.keep`, and may cut a thing off at the hole's rim, which it does not know. Against that there are two
-    ways: rounds=3, say, takes each step three times (`sample.back_and_forth`), and of several pictures `likeliest`
-    finds the one that the model itself thinks whole.
+    by `denoise.keep`, and may cut a thing off at the hole's rim, which it does not know. Against that sampler="ddpm"
+    helps, whose fresh noise gives the new part more chances to agree with the known one; and among several pictures
+    `likeliest` finds the one that the model itself thinks whole.
 
     Why both, latents and pixels: kept latents alone keep no pixel, for the decoder has its errors everywhere, and
     each of its pixels looks at cells inside the hole too. Known pixels pasted over a picture that was drawn without
