@@ -153,7 +153,8 @@ class Contestant:
             return conditional_run(self.words, self.device)
         config = PIXEL if self.entry == "pixel" else LATENT
         target = "flow" if self.entry.startswith("flow") else "v"
-        return runs.diffusion_run(self.vae, self.words, config, 1, batch=BATCH, prediction=target, device=self.device)
+        run = runs.diffusion_run(self.vae, self.words, config, 1, batch=BATCH, prediction=target, device=self.device)
+        return replace(run, autocast=torch.bfloat16)  # as in all runs that are committed
 
     @property
     def parameters(self) -> int:
