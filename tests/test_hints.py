@@ -158,6 +158,7 @@ def idle(task, pipe, said, *given, **more):
     return given[0] if given else torch.zeros(len(said), 3, 32, 32)
 
 
+@pytest.mark.slow
 def test_inpainting_is_right_where_the_scene_is_back(pipe):
     drawn = scenes.draw(10, edits.SEED)
     figures = edits.inpainted(pipe, 10, perfect(drawn))
@@ -170,6 +171,7 @@ def test_inpainting_is_right_where_the_scene_is_back(pipe):
     assert edits.inpainted(pipe, 10, careless)["known pixels exact"][0] == 0
 
 
+@pytest.mark.slow
 def test_inpainting_counts_the_picture_that_the_model_finds_likeliest(pipe):
     """One try in eight is right, and the others left the hole as it was."""
     drawn = scenes.draw(10, edits.SEED)

@@ -38,6 +38,7 @@ def cut(drawn):
     return whole, made
 
 
+@pytest.mark.slow
 def test_whole_things_are_likelier_than_cut_ones(pipe, drawn, said):
     whole, half = cut(drawn)
     for candidates in ([whole, half], [half, whole]):
@@ -46,6 +47,7 @@ def test_whole_things_are_likelier_than_cut_ones(pipe, drawn, said):
         assert sum(right) >= 15
 
 
+@pytest.mark.slow
 def test_what_the_prompt_says_is_likelier(pipe, drawn, said):
     others = scenes.render(drawn).flip(0)  # good pictures, of other prompts
     chosen = tasks.likeliest(pipe, said, [others, scenes.render(drawn)], seeded())
@@ -53,6 +55,7 @@ def test_what_the_prompt_says_is_likelier(pipe, drawn, said):
     assert sum(right) >= 15
 
 
+@pytest.mark.slow
 def test_each_prompt_has_its_own_choice_and_equals_give_the_first(pipe, drawn, said):
     whole, half = cut(drawn)
     mixed = [torch.cat([whole[:8], half[8:]]), torch.cat([half[:8], whole[8:]])]
