@@ -23,7 +23,7 @@ from minildm.devices import best_device
 from minildm.files import UserError
 from minildm.own.latents import Latents
 from minildm.own.learning import entries, latent_run
-from minildm.train import EMA, diffusion_loss, fit
+from minildm.train import EMA, Run, diffusion_loss, fit
 from minildm.unet import UNetConfig
 
 BATCH, KEPT, STEPS, LR = 64, 1024, 10**6, 1e-4
@@ -125,6 +125,13 @@ def timed(spent: dict[str, float], what: str, function: Callable) -> Callable:
     return call
 
 
+def trained(run: Run, steps: int) -> float:
+    """The seconds that so many steps of a run take."""
+    *_, now = fit(run.model, run.loss, steps=steps, lr=run.lr, ema=EMA(run.model), autocast=run.autocast,
+                  batch=run.batch)  # fmt: skip
+    return now.seconds
+
+
 def waiting(steps: int, device: torch.device) -> None:
     """The share of `minildm train latent --small` that draws scenes and captions, and the share that encodes them."""
     spent = {"drawing": 0.0, "all": 0.0}
@@ -133,12 +140,11 @@ def waiting(steps: int, device: torch.device) -> None:
     try:
         words = weights.load("clip", device).text
         run = runs.diffusion_run(weights.load("shapes/vae", device), words, runs.SMALL_LATENT, device=device)
-        *_, now = fit(run.model, run.loss, steps=steps, lr=run.lr, ema=EMA(run.model), autocast=run.autocast,
-                      batch=run.batch)  # fmt: skip
+        whole = trained(run, steps)
     finally:
         runs.captioned, runs.from_pool = captioned, from_pool
-    told["waiting for data"] = {"drawing": round(spent["drawing"] / now.seconds, 4),
-                                "encoding": round((spent["all"] - spent["drawing"]) / now.seconds, 4)}  # fmt: skip
+    told["waiting for data"] = {"drawing": round(spent["drawing"] / whole, 4),
+                                "encoding": round((spent["all"] - spent["drawing"]) / whole, 4)}  # fmt: skip
     goals["waiting for data/drawing"] = {"at most": 0.05}
     print("waiting for data:", told["waiting for data"], flush=True)
 
@@ -152,9 +158,7 @@ def waiting_for_latents(steps: int, device: torch.device) -> None:
             pass
         run, _ = latent_run(plan, timed(spent, "fetching", latents))
     spent["fetching"] = 0.0
-    *_, now = fit(run.model, run.loss, steps=steps, lr=run.lr, ema=EMA(run.model), autocast=run.autocast,
-                  batch=run.batch)  # fmt: skip
-    told["waiting for latents"] = {"fetching": round(spent["fetching"] / now.seconds, 4)}
+    told["waiting for latents"] = {"fetching": round(spent["fetching"] / trained(run, steps), 4)}
     goals["waiting for latents/fetching"] = {"at most": 0.05}
     print("waiting for latents:", told["waiting for latents"], flush=True)
 

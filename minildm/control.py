@@ -18,7 +18,7 @@ from .layers import check_whole, check_widths
 from .unet import UNet, UNetConfig, WayDown
 
 PICTURES = (1, 3)  # channels of a map that is a picture, in 0..1; one of more holds vectors, of any size
-STRONGEST = 1000  # weight of a hint, as of guidance: far beyond use, and float32 still holds what comes of it
+STRONGEST = 1000  # weight of a hint, or scale of guidance: far beyond use, and float32 still holds what comes of it
 # What has to be the same in both networks, for one to be given the other's answers and the same words.
 SHARED = ("block_out_channels", "layers_per_block", "context_dim", "added_dim", "num_class_embeds")
 

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from .. import pictures
-from ..control import controlled, listed
+from ..control import STRONGEST, controlled, listed
 from ..denoise import beside, clamped, denoiser, guided, halves, keep
 from ..files import UserError
 from ..levels import Denoiser, Level, rescaled
 from ..pipe import LatentDiffusion
 from ..sample import SAMPLERS
 
-STRONGEST = 1000  # guidance: far beyond use, and float32 still holds what comes of it
-LOUDEST = 1000  # the same of noise, which is drawn from a normal of deviation 1
+LOUDEST = 1000  # noise is drawn from a normal of deviation 1: far beyond use, and float32 still holds what comes of it
 
 
 def prompted(
@@ -187,8 +186,8 @@ def _controlled(pipe, control, image, network):
     """The U-Net with its controls; a map of the size of a picture that is padded is padded too."""
     if network is not None:
         raise UserError("control", f"{len(control)} hints", "none: an upscaler follows its small picture")
-    listed(control)
     if image is not None:
+        listed(control)  # before its maps are looked at; `controlled` does so in any case
         maps = [h.map for h in control]
         sized = [isinstance(m, Tensor) and m.ndim == 4 and m.shape[2:] == image.shape[2:] for m in maps]
         maps = [pictures.padded(m, pipe.factor) if fits else m for m, fits in zip(maps, sized, strict=True)]
