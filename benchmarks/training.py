@@ -158,7 +158,8 @@ def waiting_for_latents(steps: int, device: torch.device) -> None:
             pass
         run, _ = latent_run(plan, timed(spent, "fetching", latents))
     spent["fetching"] = 0.0
-    told["waiting for latents"] = {"fetching": round(spent["fetching"] / trained(run, steps), 4)}
+    whole = trained(run, steps)
+    told["waiting for latents"] = {"fetching": round(spent["fetching"] / whole, 4)}
     goals["waiting for latents/fetching"] = {"at most": 0.05}
     print("waiting for latents:", told["waiting for latents"], flush=True)
 
