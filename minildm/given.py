@@ -18,6 +18,7 @@ FIELDS = {  # further ones of a recipe, each there only where it was asked for
     "image": str,
     "mask": str,
     "strength": float | int,
+    "reconstruction": float | int,
     "control": list,  # of [network, file of its map, weight]
     "layout": list,  # of [caption, left, top, right, bottom]
     "given": dict,  # hashes of all of these files and networks, by name
@@ -59,6 +60,8 @@ def check(recipe: dict) -> None:
     for name in ("mask", "strength"):
         if name in recipe and "image" not in recipe:
             raise UserError(name, recipe[name], "nothing without an image; it says what becomes of one")
+    if "reconstruction" in recipe and "mask" not in recipe:
+        raise UserError("reconstruction", recipe["reconstruction"], "nothing without a mask; it helps to fill a hole")
     shapes = {"control": (str, str, float | int), "layout": (str, *[float | int] * 4)}
     for name, kinds in shapes.items():
         for one in recipe.get(name, []):
@@ -103,6 +106,7 @@ def keywords(recipe: dict, pipe: LatentDiffusion) -> dict:
         mask = None if "mask" not in recipe else _fit(pictures.read_mask(Path(recipe["mask"])), size, zoom)
         said = {"image": image, "mask": mask}
         said["strength"] = recipe.get("strength", 0.8 if said["mask"] is None else 1.0)
+        said["reconstruction"] = recipe.get("reconstruction", 0.0)
     told = []
     for name, file, weight in recipe.get("control", []):
         net = _network(name, pipe)

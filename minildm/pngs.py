@@ -121,7 +121,8 @@ def history(folder: str | Path, match: str = "") -> list[tuple[Path, Recipe]]:
 def command(recipe: Recipe, out: str | Path) -> str:
     """The command line that draws this picture into a file of the name of `out`."""
     words = ["minildm", "picture", recipe["prompt"]]
-    for name in ("count", "steps", "scale", "sampler", "seed", "negative", "model", "image", "mask", "strength"):
+    edit = ("image", "mask", "strength", "reconstruction")
+    for name in ("count", "steps", "scale", "sampler", "seed", "negative", "model", *edit):
         if recipe.get(name) is not None:
             words += [f"--{name}", str(recipe[name])]
     for network, file, weight in recipe.get("control", []):

@@ -87,14 +87,14 @@ def test_maps_and_boxes_steer_as_the_library_does(draw):
 
 
 def test_the_recipe_holds_it_all_and_draws_it_again(draw, tmp_path):
-    draw("--image", "scene.png", "--mask", "hole.png", "--strength", 0.75, "--control", "outlines=map.png@0.5",
-         "--layout", "a ring=0.5,0.5,0.9,0.9")  # fmt: skip
+    draw("--image", "scene.png", "--mask", "hole.png", "--strength", 0.75, "--reconstruction", 0.5,
+         "--control", "outlines=map.png@0.5", "--layout", "a ring=0.5,0.5,0.9,0.9")  # fmt: skip
     recipe = pngs.read(tmp_path / "a.png")[1]
     assert recipe["image"] == "scene.png" and recipe["mask"] == "hole.png" and recipe["strength"] == 0.75
     assert recipe["control"] == [["outlines", "map.png", 0.5]] and recipe["layout"] == [["a ring", 0.5, 0.5, 0.9, 0.9]]
     assert set(recipe["given"]) == {"scene.png", "hole.png", "map.png", "outlines", "./layout", "./clip"}
     told = works("recipe", tmp_path / "a.png").stdout
-    for words in ("--image scene.png", "--strength 0.75", "--control outlines=map.png@0.5",
+    for words in ("--image scene.png", "--strength 0.75", "--reconstruction 0.5", "--control outlines=map.png@0.5",
                   "--layout 'a ring=0.5,0.5,0.9,0.9'"):  # fmt: skip
         assert words in told
     assert "at most 0/255" in works("recipe", tmp_path / "a.png", "--again").stdout
@@ -118,6 +118,8 @@ def test_again_wants_the_very_files(draw, tmp_path, monkeypatch, here):
     [
         (("--mask", "hole.png"), "mask: got 'hole.png'; expected nothing without an image"),
         (("--strength", 0.5), "strength: got 0.5; expected nothing without an image"),
+        (("--image", "scene.png", "--reconstruction", 1), "reconstruction: got 1.0; expected nothing without a mask"),
+        (("--image", "scene.png", "--mask", "hole.png", "--reconstruction", -1), "expected a finite number from 0"),
         (("--image", "nowhere.png"), "nowhere.png"),
         (("--image", "model/model_index.json"), "a whole picture file"),
         (("--image", "scene.png", "--strength", 1.5), "got '1.5'; expected a finite number from 0 to 1"),

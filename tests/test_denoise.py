@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minildm import exact, levels
-from minildm.denoise import PREDICTIONS, clamped, denoiser, guided, steered, target, to_output, to_x0
+from minildm.denoise import PREDICTIONS, clamped, denoiser, guided, reconstructing, steered, target, to_output, to_x0
 from minildm.files import UserError
 from minildm.levels import Level, pick, rescaled
 
@@ -244,3 +244,33 @@ def test_float32_stays_float32_and_runs_anywhere(schedule, prediction):
                 out = target(x, x, level, prediction)
             assert x0.dtype == out.dtype == torch.float32
             assert x0.device.type == out.device.type == device and x0.shape == out.shape == x.shape
+
+
+@pytest.mark.parametrize("level", [Level(1.0, 0.8, 0.6), Level(9.0, 0.0625, 0.998), Level(2.0, 1.0, 3.0)])
+def test_reconstruction_guidance_is_bayes(level):
+    """Three normal numbers, the first known: with its true variance for p, the others move to their means given it."""
+    like = torch.tensor([[1.0, 0.9, -0.3], [0.9, 1.0, 0.1], [-0.3, 0.1, 2.0]], dtype=torch.float64)
+    noisy = level.alpha**2 * like + level.sigma**2 * torch.eye(3, dtype=torch.float64)
+    gain = level.alpha * like @ torch.linalg.inv(noisy)  # E[x0 | x] = gain x
+    left = like - level.alpha * gain @ like  # the covariance of x0 given x
+    x = pair(2, 3, 1, 1)[0]
+    known, mask = torch.full_like(x, 1.5), torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64).view(1, 3, 1, 1)
+
+    def best(x, level):
+        return (x.flatten(1) @ gain.T).view_as(x)
+
+    plain = best(x, level)
+    weight = level.sigma**2 / (level.alpha**2 + level.sigma**2) / left[0, 0].item()
+    wanted = plain + (left[:, 0] / left[0, 0]).view(1, 3, 1, 1) * (1.5 - plain[:, :1])
+    with torch.no_grad():
+        torch.testing.assert_close(reconstructing(best, known, mask, weight)(x, level), wanted, atol=1e-9, rtol=0)
+        assert torch.equal(reconstructing(best, known, mask, 0.0)(x, level), plain)
+        (scaled,) = rescaled([level])
+        wide = reconstructing(lambda x, _: best(x * level.alpha, level), known, mask, weight)(x / level.alpha, scaled)
+    torch.testing.assert_close(wide, wanted, atol=1e-9, rtol=0)  # whatever frame the rows are in
+    bare = Level(999.0, 0.0, level.sigma)  # pure noise: the factor ends, and nothing here has a slope
+    for steep in (0.0, 1e-3):
+        moved = reconstructing(lambda x, _, s=steep: s * x, known, mask)(x, bare)
+        wanted = steep * x + torch.where(mask > 0, 0, 20 * level.sigma * steep * (known - steep * x))
+        torch.testing.assert_close(moved, wanted, atol=1e-9, rtol=0)
+    assert not x.requires_grad

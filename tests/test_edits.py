@@ -11,7 +11,7 @@ from PIL import Image
 
 from minildm import levels, tasks
 from minildm.control import Hint
-from minildm.denoise import beside, keep
+from minildm.denoise import beside, keep, reconstructing
 from minildm.files import UserError
 from minildm.levels import Level
 from minildm.sample import SAMPLERS
@@ -206,6 +206,45 @@ def test_known_pixels_are_exact_and_the_hole_is_new(channels, h, w, strength):
     assert made.shape == given.shape
     assert torch.equal(made[(mask == 0).expand_as(made)], given[(mask == 0).expand_as(made)])
     assert ((made != given) & (mask > 0)).sum() > 0.99 * 2 * 3 * mask.sum()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_reconstruction_changes_the_hole_alone(published, sampler):
+    def made(seed=1, **more):
+        seeded = torch.Generator().manual_seed(seed)
+        return tasks.inpaint(published, "a red ring", image(), hole(), sampler=sampler, generator=seeded, **HOW, **more)
+
+    plain, told = made(), made(reconstruction=1.0)
+    known = (hole() == 0).expand_as(plain)
+    assert torch.equal(told[known], image()[known]) and told.isfinite().all()
+    assert not torch.allclose(told, plain) and torch.equal(plain, made(reconstruction=0.0))
+    given, side = image(1, 32, 20), {"sampler": sampler, "noise": noise(), **HOW}
+    wide = [tasks.outpaint(published, "", given, right=12, reconstruction=weight, **side) for weight in (0.0, 1.0)]
+    assert torch.equal(wide[1][..., :20], given) and not torch.equal(*wide)
+
+
+def test_reconstruction_is_that_of_the_wrapper_under_keep(pipe):
+    """With all that is random given, each state is that of the sampler on the two wrappers."""
+    z, cells = pipe.encode(image()), torch.nn.functional.max_pool2d(hole(), FACTOR)
+    rows = pipe.rows(4, "ddim")
+    told = reconstructing(tasks.prompted(pipe, ["a red ring"], None, 3.0), z, cells, 0.7)
+    wanted = [*SAMPLERS["ddim"](keep(told, z, cells, noise(), rows[0].t), noise(), rows)]
+    given = {"image": image(), "mask": hole(), "noise": noise(), "reconstruction": 0.7}
+    film = list(tasks.states(pipe, "a red ring", **given, **HOW))
+    for ours, theirs in zip(film[1:], wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_reconstruction_out_of_place_is_named(pipe):
+    for weight in (-0.1, math.nan, 1e9, True, "1"):
+        with pytest.raises(UserError, match="^reconstruction"):
+            tasks.inpaint(pipe, "", image(), hole(), reconstruction=weight, **HOW)
+    for call in (
+        lambda: tasks.inpaint(model_of(9), "", image(), hole(), reconstruction=1.0, **HOW),
+        lambda: tasks.img2img(pipe, "", image(), reconstruction=1.0, **HOW),
+    ):
+        with pytest.raises(UserError, match=r"^reconstruction: got 1\.0; expected 0"):
+            call()
 
 
 def test_soft_masks_mix(pipe):

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minildm import levels
-from minildm.denoise import denoiser, keep
+from minildm.denoise import denoiser, keep, reconstructing
 from minildm.levels import Level, pick, rescaled
 from minildm.sample import SAMPLERS, ddim, ddpm, dpmpp_2m, euler, heun, slerp
 
@@ -212,10 +212,10 @@ def test_samplers_own_no_state(name):
     assert torch.equal(torch.get_rng_state(), before)  # a generator given, the global one is left alone
 
 
-def test_fresh_noise_brings_what_is_filled_in_nearer_to_where_it_belongs():
+def test_fresh_noise_and_reconstruction_bring_what_is_filled_in_nearer_to_where_it_belongs():
     """Of two numbers with correlation 0.9 the first is known to be 1.5: the second has the mean 0.9 * 1.5. Held to
     the first by `keep`, no sampler gets there, for the model answers as if the first could still change; ddpm gets
-    further than ddim."""
+    further than ddim, and with reconstruction guidance nearly there."""
     like, known = torch.tensor([[1, 0.9], [0.9, 1]], dtype=torch.float64), 1.5
 
     def best(x, level):  # the mean of x0 given x, for normal data
@@ -225,11 +225,13 @@ def test_fresh_noise_brings_what_is_filled_in_nearer_to_where_it_belongs():
     start, hole = noise(2000, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
     far = {}
     rows = pick(SCHEDULES["cosine"], 50, "trailing")
-    for name in ("ddim", "ddpm"):
-        held = keep(best, torch.full_like(start, known), hole, start, rows[0].t)
+    for name, weight in (("ddim", 0), ("ddpm", 0), ("ddim", 1), ("ddpm", 1)):
+        told = reconstructing(best, torch.full_like(start, known), hole, weight)
+        held = keep(told, torch.full_like(start, known), hole, start, rows[0].t)
         filled = final(SAMPLERS[name](held, start, rows, generator=torch.Generator().manual_seed(2)))
-        far[name] = 0.9 * known - filled[..., 1].mean().item()
-    assert 0.3 < far["ddpm"] < 0.75 * far["ddim"]
+        far[name, weight] = 0.9 * known - filled[..., 1].mean().item()
+    assert 0.3 < far["ddpm", 0] < 0.75 * far["ddim", 0]
+    assert 0 < far["ddpm", 1] < far["ddim", 1] < 0.25 * far["ddim", 0]
 
 
 def test_noise_is_drawn_on_the_cpu_for_every_device():

@@ -35,6 +35,9 @@ def picture(
     strength: Annotated[
         float | None, number(float, 0, most=1, help="With an image, 0 leaves it, 1 begins anew; 0.8, with a mask 1.")
     ] = None,
+    reconstruction: Annotated[
+        float | None, number(float, 0, help="With a mask, 1 fits what is new to what is there, in twice the time.")
+    ] = None,
     control: Annotated[
         list[str] | None, typer.Option(help="NETWORK=FILE or NETWORK=FILE@WEIGHT, a map to draw along; repeatable.")
     ] = None,
@@ -59,7 +62,7 @@ def picture(
         "hash": "",
         "version": minildm.__version__,
     }
-    wishes = {"image": image, "mask": mask, "strength": strength}
+    wishes = {"image": image, "mask": mask, "strength": strength, "reconstruction": reconstruction}
     wishes |= {"control": list(map(given.control, control or [])), "layout": list(map(given.box, layout or []))}
     recipe |= {name: value for name, value in wishes.items() if value not in (None, [])}
     given.spare(recipe, out)

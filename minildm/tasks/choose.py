@@ -10,7 +10,9 @@ from ..files import UserError
 from ..pipe import LatentDiffusion
 from .draw import _prompts, prompted
 
-LEVELS = (0.15, 0.3, 0.45, 0.6, 0.75)  # shares of the table: no picture is told from another in little noise or in all
+# Shares of the table. Of eleven from 0.05 to 0.9 these chose best among 8 pictures of each of 100 scenes: in less noise
+# everything is easily mended, in more nothing is seen.
+LEVELS = (0.5, 0.6, 0.7)
 TRIES = 2  # noises at each
 
 
@@ -26,7 +28,7 @@ def likeliest(
     candidates: several pictures of one size for one prompt, or several batches (b, 3, h, w) for b prompts; each
     prompt's picture is chosen among those at its place. The error in eps, over the same noises for all, is the
     training loss and so a bound on the likelihood (Ho et al. 2020, arXiv 2006.11239, eq. 14); Li et al. 2023 (arXiv
-    2303.16203) choose among captions so. Ten calls of the network for each candidate. What the model never saw in
+    2303.16203) choose among captions so. Six calls of the network for each candidate. What the model never saw in
     training, such as a thing cut in two, it denoises badly. A low error is no proof: the model trusts its own mistakes.
     Raises `UserError` for no candidates, pictures of different sizes, and as `text2img` does.
     """

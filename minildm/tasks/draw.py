@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import pictures
 from ..control import STRONGEST, controlled, listed
-from ..denoise import beside, clamped, denoiser, guided, halves, keep
+from ..denoise import beside, clamped, denoiser, guided, halves, keep, reconstructing
 from ..files import UserError
 from ..levels import Denoiser, Level, rescaled
 from ..pipe import LatentDiffusion
@@ -63,6 +63,7 @@ def states(
     image: pictures.Given | None = None,
     mask: pictures.Given | None = None,
     strength: float = 1.0,
+    reconstruction: float = 0.0,
     control: Sequence = (),
     network: Callable[..., Tensor] | None = None,
 ) -> Iterator[Tensor]:
@@ -79,11 +80,15 @@ def states(
         raise UserError("scale", scale, f"a finite number up to {STRONGEST}; 1 is no guidance, 3 to 8 is usual")
     if not _finite(strength) or not 0 <= strength <= 1:
         raise UserError("strength", strength, "a number from 0 to 1; 0 is the picture as it is, 1 a new one")
+    if not _finite(reconstruction) or not 0 <= reconstruction <= STRONGEST:
+        raise UserError("reconstruction", reconstruction, "a number from 0 to 1000; 0 is none, 1 is usual")
     takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
     sees_hole = mask is not None and takes == 2 * has + 1
     if network is None and takes != has and not sees_hole:
         wanted = f"one of {has}; an upscaler is for tasks.upscale alone, an inpainting model needs a mask"
         raise UserError("model", f"a U-Net of {takes} channels", wanted)
+    if reconstruction and (mask is None or sees_hole):
+        raise UserError("reconstruction", reconstruction, "0: it is for masks, and for models that are not shown them")
     rows = pipe.rows(steps, sampler)
     if image is not None:
         rows = rows[steps - int(steps * strength) :]
@@ -133,6 +138,8 @@ def states(
     denoise = prompted(pipe, prompts * (n // len(prompts)), negative, scale, height, width, network)
     if mask is None or sees_hole:
         return _film(pipe, denoise, x, rows, sampler, generator)
+    if reconstruction:
+        denoise = reconstructing(denoise, z, hole, reconstruction)
     denoise = keep(denoise, z, hole, noise, rows[0].t)
     return _clean_around(hole, z, _film(pipe, denoise, x, rows, sampler, generator), len(rows))
 

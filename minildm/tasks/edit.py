@@ -42,6 +42,7 @@ def inpaint(
     image: pictures.Given,
     mask: pictures.Given,
     strength: float = 1.0,
+    reconstruction: float = 0.0,
     **how: object,
 ) -> Tensor:
     """The picture with what is white in the mask painted anew, and all else bit by bit as it was: (b, 3, h, w).
@@ -49,19 +50,21 @@ def inpaint(
     mask: a path, a PIL image or a tensor (b, 1, h, w) in 0..1, of the picture's size; 1 is new, 0 stays, and what
     lies between mixes both. strength 1 begins in pure noise, less in a noisy version of what is in the hole. An
     inpainting model (9 channels) is shown the mask and the picture around the hole; any other is held to the picture
-    by `denoise.keep`, and may cut a thing off at the hole's rim, which it does not know. Against that sampler="ddpm"
-    helps, whose fresh noise gives the new part more chances to agree with the known one; and among several pictures
-    `likeliest` finds the one that the model itself thinks whole.
+    by `denoise.keep`, and may cut a thing off at the hole's rim, which it does not know. Against that there are three
+    means, best together: reconstruction=1 (`denoise.reconstructing`), by which it is told while it draws what it would
+    cut off, for twice the time; sampler="ddpm", whose fresh noise gives the new part more chances to agree with the
+    known one; and among several pictures `likeliest` finds the one that the model itself thinks whole.
 
     Why both, latents and pixels: kept latents alone keep no pixel, for the decoder has its errors everywhere, and
     each of its pixels looks at cells inside the hole too. Known pixels pasted over a picture that was drawn without
     them keep all of them, and a seam. So the latents are kept while drawing, which makes the new part fit the old
     one, and the known pixels are laid over the result at the end.
-    Raises `UserError` for no mask, one of another size or range, and as `img2img` does.
+    Raises `UserError` for no mask, one of another size or range, for a reconstruction below 0 or by an inpainting
+    model, and as `img2img` does.
     """
     if mask is None:
         raise UserError("mask", None, "what is to be painted anew; img2img changes the whole picture")
-    return _edited(pipe, prompt, image, mask, strength, how)
+    return _edited(pipe, prompt, image, mask, strength, how | {"reconstruction": reconstruction})
 
 
 @torch.no_grad()
@@ -74,13 +77,14 @@ def outpaint(
     top: int = 0,
     bottom: int = 0,
     strength: float = 1.0,
+    reconstruction: float = 0.0,
     **how: object,
 ) -> Tensor:
     """The picture and so many new pixels at its sides: (b, 3, h + top + bottom, w + left + right).
 
-    `inpaint` on a larger canvas, where all that is new is the hole; the given pixels stay bit by bit. Before it is
-    noised the canvas holds the picture's border, drawn out: the encoder then sees no edge that is none, and a
-    strength below 1 begins with something like what lies beside it.
+    `inpaint` on a larger canvas, where all that is new is the hole; the given pixels stay bit by bit. What helps there
+    against things cut off helps here against a seam. Before it is noised the canvas holds the picture's border, drawn
+    out: the encoder then sees no edge that is none, and a strength below 1 begins with something like what lies beside.
     Raises `UserError` for sides that are no whole numbers from 0, and as `inpaint` does.
     """
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
@@ -93,7 +97,7 @@ def outpaint(
     canvas = pictures.extended(image, **sides)
     mask = torch.ones_like(canvas[:1, :1])
     mask[..., top : top + h, left : left + w] = 0
-    return _edited(pipe, prompt, canvas, mask, strength, how)
+    return _edited(pipe, prompt, canvas, mask, strength, how | {"reconstruction": reconstruction})
 
 
 def vary(

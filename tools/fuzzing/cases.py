@@ -80,7 +80,7 @@ words = st.one_of(
 )
 OPTIONS = {
     "picture": ["--count", "--steps", "--scale", "--sampler", "--seed", "--out", "--negative", "--model", "--image",
-                "--mask", "--strength", "--control", "--layout"],
+                "--mask", "--strength", "--reconstruction", "--control", "--layout"],
     "evaluate": ["--n", "--steps", "--scale", "--sampler", "--seed", "--batch", "--set"],
     "inspect": ["--help"], "recipe": ["--again", "--out", "--match", "--model"],
     "train": ["--steps", "--seconds", "--seed", "--objects", "--small", "--vae", "--clip", "--start", "--nonsense"],

@@ -156,11 +156,12 @@ def recipes(draw, good):
     if draw(st.integers(0, 9)) == 0:
         return draw(st.one_of(text, json_values.map(json.dumps), st.just("[" * 5000), st.just('{"a":' * 5000)))
     recipe = dict(good)
-    extra = ["image", "mask", "strength", "control", "layout", "given", "x"]
+    extra = ["image", "mask", "strength", "reconstruction", "control", "layout", "given", "x"]
     usual = {
         "prompt": text, "negative": st.one_of(st.none(), text), "seed": st.integers(), "steps": st.integers(-1, 3),
         "scale": st.floats(), "sampler": samplers, "count": st.sampled_from([1, 2, 0, -1, *HUGE]), "image": paths,
-        "mask": paths, "strength": strengths, "given": st.dictionaries(paths, json_values, max_size=2),
+        "mask": paths, "strength": strengths, "reconstruction": strengths,
+        "given": st.dictionaries(paths, json_values, max_size=2),
         "layout": st.lists(st.tuples(text, *[st.floats(0, 1)] * 4), max_size=2),
         "control": st.lists(st.tuples(text, paths, st.floats()), max_size=2), "model": st.one_of(text, paths),
     }  # fmt: skip
