@@ -22,7 +22,7 @@ from .levels import Denoiser, Level
 
 PREDICTIONS = ("eps", "v", "x0", "flow")
 FRAMES = ("vp", "flow")
-STEEPEST = 20  # times as much noise as picture: up to there a slope counts as reconstruction guidance has it
+STEEPEST = 20  # sigma / alpha from which a factor of guidance grows no more; published tables begin at 15
 
 
 def target(x0: Tensor, eps: Tensor, level: Level, prediction: str) -> Tensor:
@@ -197,10 +197,11 @@ def reconstructing(denoise: Denoiser, x0: Tensor, mask: Tensor, weight: float = 
     """Reconstruction guidance: the network itself is to find x0 (b, c, h, w) where `mask` (b, 1, h, w) is 0.
 
     `keep` overrules the answer there, and the hole never hears of it. Here the whole answer moves along the slope of
-    log p(x0 | x), by weight * sigma^2 / alpha of it (Ho et al. 2022, arXiv 2204.03458). p is normal about the answer;
-    its variance is what is left of 1 where x is known, sigma^2 / (alpha^2 + sigma^2) (Song et al. 2023, ICLR). In
-    nearly pure noise the factor would grow beyond all bounds; it stays as it is at STEEPEST. Costs a gradient through
-    the network: twice the time, and memory as in training. Works under `torch.no_grad`.
+    log p(x0 | x), by weight * sigma^2 / alpha of it (Ho et al. 2022, arXiv 2204.03458). p is normal about the answer.
+    Its variance is what x leaves of a variance of 1, sigma^2 / (alpha^2 + sigma^2) (Song et al. 2023, ICLR); Ho et al.
+    take sigma^2 / alpha^2, so their weights are not these. From STEEPEST on the factor grows no more. Rows are floats.
+    Costs a gradient through the network: twice the time, and memory as in training. Works under `torch.no_grad`, not
+    under `torch.inference_mode`.
     """
 
     def moved(x: Tensor, level: Level) -> Tensor:

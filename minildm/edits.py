@@ -25,7 +25,7 @@ MARGIN = 2  # pixels of 32 by which a hole reaches beyond the box around what is
 STAYS = 2 / 32  # by how much of the frame an object may move and still be where it was
 KEPT = 20  # columns of 32 that outpainting is given
 TRIES = 8  # pictures of what is missing that the model chooses from
-GUIDANCE = 2.0  # of these. Two tries of 100 other scenes: 0.71 right at 3, 0.76 at 2, 0.77 at 1.5
+GUIDANCE = 2.0  # scale of these: of two tries each of 100 other scenes 0.71 were right at 3, 0.76 at 2, 0.77 at 1.5
 STRENGTH = 0.5  # of img2img where only the colour should change, in all cases
 NOTHING = ""  # the prompt of a model that is not told
 

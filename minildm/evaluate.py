@@ -1,7 +1,8 @@
 """How good a model is, in figures: what the oracle reads in its pictures, against what the prompts asked for.
 
 The prompts are drawn by the grammar with every attribute named, a quarter of them in sentence forms that no
-training caption has. Each gets one picture, and none is picked out or left away.
+training caption has. Each gets one picture, and none is picked out or left away. Only where a model is to complete a
+picture (`edits.completed`) it draws several, by a sampler and a scale of its own, and picks one out itself.
 """
 
 import math

@@ -268,9 +268,20 @@ def test_reconstruction_guidance_is_bayes(level):
         (scaled,) = rescaled([level])
         wide = reconstructing(lambda x, _: best(x * level.alpha, level), known, mask, weight)(x / level.alpha, scaled)
     torch.testing.assert_close(wide, wanted, atol=1e-9, rtol=0)  # whatever frame the rows are in
-    bare = Level(999.0, 0.0, level.sigma)  # pure noise: the factor ends, and nothing here has a slope
-    for steep in (0.0, 1e-3):
-        moved = reconstructing(lambda x, _, s=steep: s * x, known, mask)(x, bare)
-        wanted = steep * x + torch.where(mask > 0, 0, 20 * level.sigma * steep * (known - steep * x))
-        torch.testing.assert_close(moved, wanted, atol=1e-9, rtol=0)
-    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.001, 0.01, 0.04])
+def test_reconstruction_guidance_ends_in_noise(alpha):
+    """Its factor is that of sigma = 20 alpha where there is less picture than that; a network of one slope shows it."""
+    x, known, mask = pair(2, 3, 4, 4)[0], torch.full((2, 3, 4, 4), 1.5, dtype=torch.float64), torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    bare = Level(999.0, alpha, 1.0)
+    moved = reconstructing(lambda x, _: 0.1 * x, known, mask)(x, bare)
+    factor = 20 * (1 + alpha**2)
+    wanted = 0.1 * x + torch.where(mask > 0, 0, factor * 0.1 * (known - 0.1 * x))
+    torch.testing.assert_close(moved, wanted, atol=1e-9, rtol=0)
+    assert not moved.requires_grad and not x.requires_grad
+    if alpha:
+        (scaled,) = rescaled([bare])
+        wide = reconstructing(lambda x, _: 0.1 * alpha * x, known, mask)(x / alpha, scaled)
+        torch.testing.assert_close(wide, wanted, atol=1e-9, rtol=0)

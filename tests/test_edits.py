@@ -235,16 +235,37 @@ def test_reconstruction_is_that_of_the_wrapper_under_keep(pipe):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_reconstruction_knows_each_picture_apart(pipe):
+    """Two pictures, prompts and holes are what they are alone, also from the middle of the steps."""
+    prompts, given, mask = ["a red ring", "a blue star"], image(2), torch.cat([hole(), hole().flip(3)])
+    for strength in (1.0, 0.5):
+        how = {"strength": strength, "reconstruction": 1.0} | HOW
+        both = tasks.inpaint(pipe, prompts, given, mask, noise=noise(2), **how)
+        for i in range(2):
+            some = slice(i, i + 1)
+            alone = tasks.inpaint(pipe, prompts[i], given[some], mask[some], noise=noise(2)[some], **how)
+            torch.testing.assert_close(both[some], alone, atol=1e-5, rtol=0)
+
+
+def test_reconstruction_at_its_bound_and_in_pixels(published):
+    far = tasks.inpaint(published, "a red ring", image(), hole(), noise=noise(), reconstruction=10, **HOW)
+    assert far.isfinite().all()
+    pixels = tiny.pipe()
+    pixels.unet = UNet(dataclasses.replace(tiny.UNET, in_channels=3, out_channels=3)).eval().requires_grad_(False)
+    pixels.vae = None
+    given = {"image": image(), "mask": hole(), "noise": torch.randn(1, 3, 32, 32), "reconstruction": 10.0}
+    *_, last = tasks.states(pixels, "a red ring", **given, **HOW)
+    assert last.abs().max() <= 1 + 1e-6
+
+
 def test_reconstruction_out_of_place_is_named(pipe):
-    for weight in (-0.1, math.nan, 1e9, True, "1"):
+    for weight in (-0.1, 10.1, math.nan, 1e9, True, "1"):
         with pytest.raises(UserError, match="^reconstruction"):
             tasks.inpaint(pipe, "", image(), hole(), reconstruction=weight, **HOW)
-    for call in (
-        lambda: tasks.inpaint(model_of(9), "", image(), hole(), reconstruction=1.0, **HOW),
-        lambda: tasks.img2img(pipe, "", image(), reconstruction=1.0, **HOW),
-    ):
-        with pytest.raises(UserError, match=r"^reconstruction: got 1\.0; expected 0"):
-            call()
+    with pytest.raises(UserError, match=r"^reconstruction: got 1\.0; expected 0: an inpainting model is shown"):
+        tasks.inpaint(model_of(9), "", image(), hole(), reconstruction=1.0, **HOW)
+    with pytest.raises(UserError, match=r"^reconstruction: got 1\.0; expected 0: without a mask"):
+        tasks.img2img(pipe, "", image(), reconstruction=1.0, **HOW)
 
 
 def test_soft_masks_mix(pipe):
@@ -375,7 +396,7 @@ def test_no_float64_and_half_precision_for_the_networks_alone(channels):
         if channels == 7:
             films = [tasks.upscale(pipe, "a red ring", image(1, 8, 8), FACTOR, **HOW)]
         else:
-            how = {"image": image(), "mask": hole(), "strength": 0.5}
+            how = {"image": image(), "mask": hole(), "strength": 0.5, "reconstruction": float(channels == 4)}
             films = [*tasks.states(pipe, "a red ring", **how, **HOW), tasks.inpaint(pipe, "", image(), hole(), **HOW)]
     assert all(x.dtype == torch.float32 and x.isfinite().all() for x in films)
 

@@ -188,7 +188,8 @@ def test_inpainting_counts_the_picture_that_the_model_finds_likeliest(pipe):
     assert figures["all"][0] >= 0.9 and figures["first"][0] == figures["plain"][0] == 0
     tries = asked[: edits.TRIES]
     assert len(asked) == edits.TRIES + 2 == edits.drawings("inpaint") - 1
-    assert all((more["sampler"], more["reconstruction"]) == ("ddpm", 1) for more in tries)
+    wanted = ("ddpm", 1, edits.GUIDANCE)
+    assert all((more["sampler"], more["reconstruction"], more["scale"]) == wanted for more in tries)
     assert not {"sampler", "reconstruction"} & asked[-1].keys()
     assert len({more["generator"].initial_seed() for more in tries}) == edits.TRIES
 
@@ -219,12 +220,20 @@ def test_seams_of_real_pictures_are_within_their_own_range():
     drawn = scenes.draw(200, edits.SEED + 2)
     real = scenes.render(drawn)
 
+    asked = []
+
     def cut(task, pipe, said, *given, **more):  # what stands beside the seam is of the next picture
-        return real if given else real.roll(1, 0)
+        asked.append((task, more))
+        chosen = task not in (tasks.outpaint, tasks.text2img)
+        return real if chosen else real.roll(1, 0)
 
     figures = edits.outpainted(None, 200, cut)
     assert figures["within range"][0] >= 0.97 and figures["seam"] == figures["real"]
-    assert figures["without"][0] < 0.7
+    assert figures["without"][0] == figures["first"][0] == figures["plain"][0] < 0.7
+    assert len(asked) == edits.drawings("outpaint") == edits.TRIES + 3
+    for task, more in asked[: edits.TRIES]:
+        assert task is tasks.outpaint and more["right"] == 12
+        assert (more["sampler"], more["reconstruction"], more["scale"]) == ("ddpm", 1, edits.GUIDANCE)
 
 
 def test_enlarging_is_measured_beside_bicubic_interpolation():

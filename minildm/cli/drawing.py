@@ -36,7 +36,7 @@ def picture(
         float | None, number(float, 0, most=1, help="With an image, 0 leaves it, 1 begins anew; 0.8, with a mask 1.")
     ] = None,
     reconstruction: Annotated[
-        float | None, number(float, 0, help="With a mask, 1 fits what is new to what is there, in twice the time.")
+        float | None, number(float, 0, most=10, help="With a mask, 1 fits the new part to the old, in twice the time.")
     ] = None,
     control: Annotated[
         list[str] | None, typer.Option(help="NETWORK=FILE or NETWORK=FILE@WEIGHT, a map to draw along; repeatable.")

@@ -10,7 +10,7 @@ from ..files import UserError
 from ..pipe import LatentDiffusion
 from .draw import _prompts, prompted
 
-# Shares of the table. Of eleven from 0.05 to 0.9 these chose best among 8 pictures of each of 100 scenes: in less noise
+# Shares of the table. Of eleven from 0.05 to 0.9 these chose best among 7 pictures of each of 100 scenes: in less noise
 # everything is easily mended, in more nothing is seen.
 LEVELS = (0.5, 0.6, 0.7)
 TRIES = 2  # noises at each

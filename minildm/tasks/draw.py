@@ -15,6 +15,7 @@ from ..levels import Denoiser, Level, rescaled
 from ..pipe import LatentDiffusion
 from ..sample import SAMPLERS
 
+PULL = 10  # weight of reconstruction guidance: at 2 already the shipped model draws worse than at 1
 LOUDEST = 1000  # noise is drawn from a normal of deviation 1: far beyond use, and float32 still holds what comes of it
 
 
@@ -80,15 +81,16 @@ def states(
         raise UserError("scale", scale, f"a finite number up to {STRONGEST}; 1 is no guidance, 3 to 8 is usual")
     if not _finite(strength) or not 0 <= strength <= 1:
         raise UserError("strength", strength, "a number from 0 to 1; 0 is the picture as it is, 1 a new one")
-    if not _finite(reconstruction) or not 0 <= reconstruction <= STRONGEST:
-        raise UserError("reconstruction", reconstruction, "a number from 0 to 1000; 0 is none, 1 is usual")
+    if not _finite(reconstruction) or not 0 <= reconstruction <= PULL:
+        raise UserError("reconstruction", reconstruction, f"a number from 0 to {PULL}; 0 is none, 1 is usual")
     takes, has = pipe.unet.config.in_channels, pipe.latent_shape()[0]
     sees_hole = mask is not None and takes == 2 * has + 1
     if network is None and takes != has and not sees_hole:
         wanted = f"one of {has}; an upscaler is for tasks.upscale alone, an inpainting model needs a mask"
         raise UserError("model", f"a U-Net of {takes} channels", wanted)
     if reconstruction and (mask is None or sees_hole):
-        raise UserError("reconstruction", reconstruction, "0: it is for masks, and for models that are not shown them")
+        why = "an inpainting model is shown the mask" if sees_hole else "without a mask it has nothing to compare"
+        raise UserError("reconstruction", reconstruction, f"0: {why}")
     rows = pipe.rows(steps, sampler)
     if image is not None:
         rows = rows[steps - int(steps * strength) :]
@@ -140,6 +142,7 @@ def states(
         return _film(pipe, denoise, x, rows, sampler, generator)
     if reconstruction:
         denoise = reconstructing(denoise, z, hole, reconstruction)
+        denoise = denoise if pipe.vae is not None else clamped(denoise, -1, 1)
     denoise = keep(denoise, z, hole, noise, rows[0].t)
     return _clean_around(hole, z, _film(pipe, denoise, x, rows, sampler, generator), len(rows))
 

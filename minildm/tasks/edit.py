@@ -51,16 +51,17 @@ def inpaint(
     lies between mixes both. strength 1 begins in pure noise, less in a noisy version of what is in the hole. An
     inpainting model (9 channels) is shown the mask and the picture around the hole; any other is held to the picture
     by `denoise.keep`, and may cut a thing off at the hole's rim, which it does not know. Against that there are three
-    means, best together: reconstruction=1 (`denoise.reconstructing`), by which it is told while it draws what it would
-    cut off, for twice the time; sampler="ddpm", whose fresh noise gives the new part more chances to agree with the
-    known one; and among several pictures `likeliest` finds the one that the model itself thinks whole.
+    means, best together: reconstruction=1 (`denoise.reconstructing`; 0 is none), by which the hole hears of what would
+    be cut off, for twice the time, and with less guidance, a scale of 2 for the models of the course; sampler="ddpm",
+    whose fresh noise gives the new part more chances to agree with the known one; and among several pictures
+    `likeliest` finds the one that the model itself thinks whole.
 
     Why both, latents and pixels: kept latents alone keep no pixel, for the decoder has its errors everywhere, and
     each of its pixels looks at cells inside the hole too. Known pixels pasted over a picture that was drawn without
     them keep all of them, and a seam. So the latents are kept while drawing, which makes the new part fit the old
     one, and the known pixels are laid over the result at the end.
-    Raises `UserError` for no mask, one of another size or range, for a reconstruction below 0 or by an inpainting
-    model, and as `img2img` does.
+    Raises `UserError` for no mask, one of another size or range, for a reconstruction outside 0..10 or by an
+    inpainting model, and as `img2img` does.
     """
     if mask is None:
         raise UserError("mask", None, "what is to be painted anew; img2img changes the whole picture")
