@@ -1109,7 +1109,7 @@ painting.beside(planner)
 widgets.show(planner, "Draw boxes at the left, give each its words, and see what is drawn into them.")
 nothing = torch.zeros_like(hole)
 widgets.drive(studio, limit=1.0, hole=[stroke, nothing], prompt=["a small blue star on a beige background"])
-widgets.drive(planner, limit=1.0, boxes=[tuple(boxes[:1]), ()])
+_ = widgets.drive(planner, limit=1.0, boxes=[tuple(boxes[:1]), ()])
 
 # %% [markdown]
 # ## Bug museum: the picture that wore off
