@@ -78,9 +78,8 @@ def completed(task: Callable[..., Tensor], pipe: LatentDiffusion, said: list[str
 
     By `ddpm` and with reconstruction guidance: see `tasks.inpaint`.
     """
-    how = {"sampler": "ddpm", "reconstruction": 1.0, "scale": GUIDANCE} | more
-    tries = [drawn(task, pipe, said, *given, **how, generator=torch.Generator().manual_seed(seed + i))
-             for i in range(TRIES)]  # fmt: skip
+    tries = [drawn(task, pipe, said, *given, sampler="ddpm", reconstruction=1.0, scale=GUIDANCE,
+                   generator=torch.Generator().manual_seed(seed + i), **more) for i in range(TRIES)]  # fmt: skip
 
     def chosen(pipe, said, *tries, generator, **_):
         return tasks.likeliest(pipe, said, tries, generator)

@@ -67,6 +67,8 @@ def test_a_given_picture_is_changed_as_the_library_does(draw):
     made = draw("--image", "scene.png", "--mask", "hole.png")
     assert close(made, as_drawn(tasks.inpaint, "scene.png", "hole.png"))
     assert not close(made, pixels_of("scene.png"))
+    told = draw("--image", "scene.png", "--mask", "hole.png", "--reconstruction", 1)
+    assert close(told, as_drawn(tasks.inpaint, "scene.png", "hole.png", reconstruction=1.0)) and not close(told, made)
 
 
 def pixels_of(path):

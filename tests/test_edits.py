@@ -250,8 +250,7 @@ def test_reconstruction_knows_each_picture_apart(pipe):
 def test_reconstruction_at_its_bound_and_in_pixels(published):
     far = tasks.inpaint(published, "a red ring", image(), hole(), noise=noise(), reconstruction=10, **HOW)
     assert far.isfinite().all()
-    pixels = tiny.pipe()
-    pixels.unet = UNet(dataclasses.replace(tiny.UNET, in_channels=3, out_channels=3)).eval().requires_grad_(False)
+    pixels = model_of(3, out_channels=3)
     pixels.vae = None
     given = {"image": image(), "mask": hole(), "noise": torch.randn(1, 3, 32, 32), "reconstruction": 10.0}
     *_, last = tasks.states(pixels, "a red ring", **given, **HOW)
@@ -282,9 +281,8 @@ def test_a_hole_is_filled_without_looking_into_it_at_strength_one(pipe):
     """
     given, other, mask = image(), image(seed=8), hole()
     other = torch.where(mask > 0, other, given)
-    unet = UNet(dataclasses.replace(tiny.UNET, in_channels=3, out_channels=3)).eval().requires_grad_(False)
-    pixels = tiny.pipe()
-    pixels.unet, pixels.vae = unet, None
+    pixels = model_of(3, out_channels=3)
+    pixels.vae = None
     start = torch.randn(1, 3, 32, 32)
     made = [tasks.inpaint(pixels, "a red ring", x, mask, noise=start, **HOW) for x in (given, other)]
     assert torch.equal(*made)

@@ -218,9 +218,7 @@ def test_recolouring_is_right_where_the_colour_alone_is_new():
 
 def test_seams_of_real_pictures_are_within_their_own_range():
     drawn = scenes.draw(200, edits.SEED + 2)
-    real = scenes.render(drawn)
-
-    asked = []
+    real, asked = scenes.render(drawn), []
 
     def cut(task, pipe, said, *given, **more):  # what stands beside the seam is of the next picture
         asked.append((task, more))

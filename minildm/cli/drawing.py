@@ -14,6 +14,7 @@ from .. import given, pngs, weights
 from ..files import UserError, is_there
 from ..pipe import LatentDiffusion
 from ..tasks import finish
+from ..tasks.draw import PULL
 from .plumbing import BAR, Model, Prompt, Sampler, Scale, Seed, Steps, loaded, number, warn
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def picture(
         float | None, number(float, 0, most=1, help="With an image, 0 leaves it, 1 begins anew; 0.8, with a mask 1.")
     ] = None,
     reconstruction: Annotated[
-        float | None, number(float, 0, most=10, help="With a mask, 1 fits the new part to the old, in twice the time.")
+        float | None, number(float, 0, most=PULL, help="With a mask, 1 fits new parts to old ones, in twice the time.")
     ] = None,
     control: Annotated[
         list[str] | None, typer.Option(help="NETWORK=FILE or NETWORK=FILE@WEIGHT, a map to draw along; repeatable.")

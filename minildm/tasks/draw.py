@@ -45,7 +45,7 @@ def prompted(
         no = pipe.uncondition(n, height, width) if negative is None else pipe.condition([negative] * n, height, width)
         both = conditioned({name: torch.cat([said[name], no[name]]) for name in said})
         denoise = guided(*halves(both), scale, pipe.rescale, pipe.prediction)
-    return denoise if pipe.vae is not None else clamped(denoise, -1, 1)
+    return _in_range(pipe, denoise)
 
 
 @torch.no_grad()
@@ -141,8 +141,7 @@ def states(
     if mask is None or sees_hole:
         return _film(pipe, denoise, x, rows, sampler, generator)
     if reconstruction:
-        denoise = reconstructing(denoise, z, hole, reconstruction)
-        denoise = denoise if pipe.vae is not None else clamped(denoise, -1, 1)
+        denoise = _in_range(pipe, reconstructing(denoise, z, hole, reconstruction))
     denoise = keep(denoise, z, hole, noise, rows[0].t)
     return _clean_around(hole, z, _film(pipe, denoise, x, rows, sampler, generator), len(rows))
 
@@ -174,6 +173,11 @@ def text2img(
     film = states(pipe, prompt, negative, steps, scale, sampler, noise, generator, height, width, control=control)
     (last,) = deque(film, maxlen=1)
     return pipe.decode(last)
+
+
+def _in_range(pipe, denoise):
+    """Pixels have a known range, latents have none."""
+    return denoise if pipe.vae is not None else clamped(denoise, -1, 1)
 
 
 def _given(pipe, image, mask):
