@@ -32,7 +32,7 @@ NETWORKS = {  # by the recipe and whether a small one is asked for
     ("latent", False): LATENT_CONFIG, ("latent", True): SMALL_LATENT,
     ("pixel", False): PIXEL_CONFIG, ("pixel", True): SMALL_PIXEL,
 }  # fmt: skip
-MARKS = 40  # lines in a run's `metrics.jsonl`
+MARKS = 40  # lines in a run's `metrics.jsonl`; in a run of fewer seconds one a second
 
 
 def prepare(name: str, objects: int | None = None, captions: bool = True, small: bool = False,
@@ -145,6 +145,7 @@ def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, se
     check_length(steps, seconds)  # before anything is written
     asked = asked | {"steps": steps, "seconds": seconds, "snapshots": snapshots}
     ema, states = EMA(run.model, run.ema), states_of(folder)
+    lines = MARKS if steps else max(1, min(MARKS, int(seconds)))  # figures take time, and no second of the run's own
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
                    autocast=run.autocast, checkpoint=states, batch=run.batch, accumulate=accumulate)  # fmt: skip
     if processes.rank():
@@ -154,14 +155,14 @@ def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, se
     with states, closing(progress):
         sweep(folder)
         begun, done = states.step, states.step / steps if steps else states.spent / seconds
-        marks, parts = int(done * MARKS) if begun else None, int(done * (snapshots + 1))
+        marks, parts = int(done * lines) if begun else None, int(done * (snapshots + 1))
         first = next(progress, None)  # the state of another run is refused here, before anything is changed
         atomic_write(folder / "run.json", json.dumps(asked, indent=2).encode())
         cut(metrics, begun)
         for now in chain([first] if first else [], progress):
             total, count = states.notes.get("losses", (0.0, 0))  # since the last line
             total, count = total + now.loss, count + 1
-            before, marks = marks, int(now.fraction * MARKS)
+            before, marks = marks, int(now.fraction * lines)
             if marks != before:
                 line = {"step": now.step, "seconds": round(now.seconds, 1), "loss": total / count}
                 line |= watch.figures(ema.model)

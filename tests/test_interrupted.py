@@ -508,6 +508,12 @@ def test_lines_after_the_state_are_cut_off_and_none_is_lost(digits, tmp_path):
     assert len({step for step, *_ in metrics(out)}) == len(metrics(out)) == 30
 
 
+def test_a_run_of_few_seconds_takes_no_more_figures_than_seconds(tmp_path):
+    for _ in recipes.train("digits-vae", tmp_path / "run", seconds=2.5):
+        pass
+    assert 1 < len(metrics(tmp_path / "run")) <= 3  # the first step, and one for each second
+
+
 @pytest.mark.parametrize("step", [0, 13])
 def test_ctrl_c_in_the_middle_of_a_step_loses_no_line(digits, tmp_path, monkeypatch, step):
     class Stopped(EMA):

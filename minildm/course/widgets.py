@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 KEPT = 256  # views that an explorer remembers
 TESTED = "MINILDM_TESTED"  # set in conftest.py: a reader whose machine is slow or busy only waits
-STOPS = 12  # values of a control that `drive` tries
+STOPS = 8  # values of a control that `drive` tries
 PNG = b"\x89PNG\r\n\x1a\n"
 SHORT_FORMS = "(low, high, step[, value]), a range, a list of strings, a string, True or False, or a widget"
 
@@ -113,7 +113,7 @@ def drive(box: "VBox", limit: float | None = None, still: Sequence[str] = (), **
     """Move every control of an explorer through its values and back: the most seconds from a value to its picture.
 
     They are seconds of this thread's computing, so that a busy machine fails nobody. values: what to try beside a
-    control's own dozen, such as texts. Raises what a view raises, and `AssertionError` where a control changes nothing
+    control's own few, such as texts. Raises what a view raises, and `AssertionError` where a control changes nothing
     (but for those in `still`); in tests (see TESTED) also where a picture takes longer than `limit`.
     """
     with ExitStack() as stack:
@@ -232,7 +232,7 @@ def _points_class() -> type:
 
 
 def _stops(control: "DOMWidget") -> list:
-    """About a dozen values of a control, from one end to the other."""
+    """At most STOPS values of a control, from one end to the other."""
     if hasattr(control, "png"):
         corners = [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)]
         places = control.value

@@ -36,7 +36,7 @@ from minildm.course import check, widgets
 
 opened = time.perf_counter()
 show.style()
-SECONDS = 30  # of live training for the convolutional autoencoder: more is better
+SECONDS = 20  # of live training for the convolutional autoencoder: more is better
 DEVICE = minildm.best_device()
 
 digits, labels = data.digits("train")  #                     (1437, 1, 8, 8) in -1..1, and 0..9

@@ -12,7 +12,7 @@
 # - sample from your own network, by the formula of the paper;
 # - recognise a picture whose noise lost its root, and one whose pixels were never brought to -1..1.
 #
-# **Time:** two and a half minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
+# **Time:** two minutes of computing on a laptop with 2 cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** lesson 04 (noise levels) and lesson 05 (the perfect denoiser). The network is the U-Net of lesson 06; how
 # it is built does not matter here. Nothing is downloaded. Words in *slanted type* are explained where they come up, and
@@ -40,8 +40,8 @@ from minildm.unet import UNet, UNetConfig
 show.style()
 
 # %%
-SECONDS = 45  # of live training; with 5 you can still follow: trained models came with the package
-STEPS = 250  # of each training on one picture, in the sanity test and in the museum
+SECONDS = 30  # of live training; with 5 you can still follow: trained models came with the package
+STEPS = 200  # of each training on one picture, in the sanity test and in the museum
 
 opened = time.perf_counter()
 schedule = levels.cosine()  # 1,000 noise levels
@@ -341,7 +341,7 @@ fig = show.strip([film[i] for i in chosen], [f"{history.check_times[i]:.0f} s" f
 show.figure(fig, "Eight noises, and what the averaged network makes of them as it trains.")
 
 # %% [markdown]
-# Less than a minute on two cores is not enough for shapes: you see backgrounds settle, and smudges. The package brings
+# Half a minute on two cores is not enough for shapes: you see backgrounds settle, and smudges. The package brings
 # the same network, trained for longer. We use it in a moment.
 #
 # ## "The loss is flat. Is it learning?"

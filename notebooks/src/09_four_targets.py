@@ -345,7 +345,7 @@ check.exercise("09.weight", weight)
 # $\cos^2$ is one half.
 
 # %%
-STEPS, SEEDS = 800, (0, 1, 2)
+STEPS, SEEDS = 600, (0, 1, 2)
 turns = [i * math.pi / 5 for i in range(11)]
 corners = [(1.6 - 0.95 * (i % 2)) * torch.tensor([math.sin(a), math.cos(a)]) for i, a in enumerate(turns)]
 MODES = torch.stack([a + (b - a) * k / 4 for a, b in zip(corners, corners[1:], strict=False) for k in range(4)])

@@ -7,7 +7,7 @@
 # - measure the scale factor, and find it lost or turned round;
 # - write the sampler of Stable Diffusion, with guidance, from memory.
 #
-# **Time:** three to four minutes of computing on a laptop with 2 cores, no GPU, half of it training that you can watch;
+# **Time:** three minutes of computing on a laptop with 2 cores, no GPU, half of it training that you can watch;
 # an hour or two with the exercises.
 #
 # **Needs:** lesson 02 (what a VAE is), 04 (noise), 08 (samplers), 10 (guidance). Nothing is downloaded. Words in
@@ -41,8 +41,8 @@ from minildm.course import check, choose, widgets
 from minildm.unet import UNet
 
 TRAIN = True  # False: take the models that came with the package instead
-VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 30, 35, 35  # of live training
-JUDGED = 40  # prompts a model is judged by
+VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 20, 25, 25  # of live training
+JUDGED = 32  # prompts a model is judged by
 
 opened = time.perf_counter()
 show.style()
@@ -120,7 +120,7 @@ with torch.no_grad():
         check.agree(name, mine, theirs)
 
 # %% [markdown]
-# Now train one. It is smaller than the shipped one, and it has 30 seconds instead of many minutes. The pictures
+# Now train one. It is smaller than the shipped one, and it has seconds instead of many minutes. The pictures
 # below the bar are reconstructions of scenes that it is never trained on. Watch what comes first: the
 # background, then colours, then places; outlines come last.
 
@@ -146,7 +146,7 @@ else:
 # %% [markdown]
 # How good is it? Two measures. **PSNR** is the squared error in decibels: every 10 dB are ten times less error. And
 # the **oracle** reads the reconstruction: is everything that was in the scene still there? Do not be sad about yours:
-# half a minute is short, and the oracle is strict about outlines. From here on we use the shipped autoencoder, which
+# so few seconds are little, and the oracle is strict about outlines. From here on we use the shipped autoencoder, which
 # had more time.
 
 # %%
@@ -573,13 +573,13 @@ show.figure(
 # %% [markdown]
 # ## A race: latents against pixels
 #
-# Two networks of the same kind get the same captions, the same pictures of one object, and the same 35 seconds. One
+# Two networks of the same kind get the same captions, the same pictures of one object, and the same time. One
 # works in the latents of the shipped autoencoder. The other works on pixels; it has two more levels in front to get
 # down to 8 x 8, where both have their attention. One caption in ten is left out, so that each also learns to draw
 # without a sentence; guidance will need that (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
 #
 # The latent one has a head start that should be said aloud: its autoencoder was trained before, and not in these
-# 35 seconds. That is paid once, for all models ever built on it.
+# seconds. That is paid once, for all models ever built on it.
 #
 # Do not wait for the loss to reach zero. It cannot (lesson 05 measures the floor). And do not compare the two losses:
 # they are of different data.
@@ -664,7 +664,7 @@ judge(
 
 # %% [markdown]
 # Look at the seconds a step: in latents it costs less than half, and so the latent model saw more than twice as many
-# pictures. Less than a minute is not much, though. Here are the same two after 300 seconds on two cores, from shipped
+# pictures. Half a minute is not much, though. Here are the same two after 300 seconds on two cores, from shipped
 # snapshots. The commands that made them are printed too; run them if you have ten minutes.
 
 # %%
@@ -826,7 +826,7 @@ print(f"root of the sum of {len(batches)} variances:  {broken:.3f}")
 print(f"root of their mean:               {mended:.3f}")
 check.agree("their ratio, and the root of the number of batches", broken / mended, len(batches) ** 0.5)
 
-SCALE_SECONDS = 7
+SCALE_SECONDS = 5
 cpu = weights.load("shapes")
 with torch.no_grad():
     z0 = cpu.vae.encode(runs.scene_batch(runs.UNET_SEED, 0, 1024, objects=1)[0])[0]

@@ -7,7 +7,7 @@
 # - say what the autoencoder allows, what the cache keeps, and what each step sees;
 # - find out why a model does not learn, in the order in which it pays to look.
 #
-# **Time:** three minutes of computing on a laptop with 2 quiet cores, no GPU; an hour or two with the exercises.
+# **Time:** two and a half minutes of computing on a laptop with 2 quiet cores, no GPU; an hour or two with the exercises.
 #
 # **Needs:** lesson 12 (latent diffusion); 13 helps to judge. Nothing is downloaded. The pictures are in
 # `datasets/village`, drawn by a script of this repository: 300 houses, potted plants, faces and flags. Put the path of
@@ -34,8 +34,8 @@ from minildm.files import UserError
 
 FOLDER = Path("../datasets/village")  # or your own
 LONG = Path("village")  # pictures and figures of the long run
-VAE_SECONDS, SECONDS = 35, 45  # of live training: the autoencoder, and the model
-SHORT = 10  # seconds of each small experiment
+VAE_SECONDS, SECONDS = 25, 30  # of live training: the autoencoder, and the model
+SHORT = 8  # seconds of each small experiment
 
 opened = time.perf_counter()
 show.style()
@@ -404,7 +404,7 @@ show.figure(
 )
 
 # %% [markdown]
-# Do not be disappointed: for this task, less than a minute is nothing. You see whether *anything* is learned, and that is
+# Do not be disappointed: for this task half a minute is nothing. You see whether *anything* is learned, and that is
 # what a short run is for.
 
 # %% [markdown] tags=["exercise"]
@@ -505,8 +505,8 @@ for part in ("seen", "held out"):
 #
 # ### The two curves
 #
-# `metrics.jsonl` has, forty times in a run, the loss on pictures that are **seen** and on some that are **held out**, over
-# the same noise every time. So only the network can move them.
+# `metrics.jsonl` has, forty times in a run (in a short one every second), the loss on pictures that are **seen** and on
+# some that are **held out**, over the same noise every time. So only the network can move them.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(8, 2.7))
