@@ -84,7 +84,7 @@ def completed(task: Callable[..., Tensor], pipe: LatentDiffusion, said: list[str
     def chosen(pipe, said, *tries, generator, **_):
         return tasks.likeliest(pipe, said, tries, generator)
 
-    return drawn(chosen, pipe, said, *tries), tries[0]
+    return drawn(chosen, pipe, said, *tries, generator=torch.Generator().manual_seed(seed + TRIES)), tries[0]
 
 
 def recoloured(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0) -> Figures:

@@ -82,6 +82,42 @@ def on_grid(mask: Tensor, factor: int) -> Tensor:
     return F.max_pool2d((mask > 0).to(mask.dtype), factor)  #                         (b, 1, h/f, w/f)
 
 
+def blended(made: Tensor, image: Tensor, mask: Tensor, factor: int = 1) -> Tensor:
+    """`image` where `mask` is 0, bit by bit, and `made` where it is above, without a seam: (b, 3, h, w) in -1..1.
+
+    made, image: (b, 3, h, w) in -1..1; mask: (b, 1, h, w) or (1, 1, h, w) in 0..1. `made` comes from latents with cells
+    of `factor` pixels, of which those without a hole were kept. In these the two differ by the decoder's errors alone,
+    and those go on beyond the rim. So the difference there is added to what is new, spread over the other cells as
+    smoothly as can be, like a membrane held at its rim: by Laplace's equation (Pérez et al. 2003). Known pixels
+    in cells drawn anew hold no membrane: there it is the things themselves that differ. Between 0 and 1 a mask
+    mixes both.
+    """
+    wide = torch.promote_types(made.dtype, image.dtype)
+    made, image, mask = made.to(wide), image.to(made.device, wide), mask.to(made.device, wide)
+    gaps = (image - made).cpu().double().flatten(2)  #                                      (b, 3, h * w)
+    cells = F.interpolate(on_grid(padded(mask, factor), factor), scale_factor=factor)  #     each wholly 0 or 1
+    holes = cells[:, 0, : mask.shape[2], : mask.shape[3]].cpu() > 0
+    parts = [gaps] if len(holes) == 1 else gaps.split(1)
+    lift = torch.cat([_membrane(*each) for each in zip(parts, holes, strict=True)]).view(made.shape).to(made)
+    return torch.lerp(image, (made + lift).clamp(-1, 1), mask)
+
+
+def _membrane(gaps: Tensor, hole: Tensor) -> Tensor:
+    """Numbers (k, c, h * w) known outside of a hole (h, w): inside each is the mean of its neighbours, outside 0."""
+    from scipy.sparse.csgraph import laplacian
+    from scipy.sparse.linalg import splu
+    from sklearn.feature_extraction.image import grid_to_graph
+
+    inside = hole.flatten().numpy()
+    lifts = torch.zeros_like(gaps)
+    if 0 < inside.sum() < len(inside):  # else there is no rim
+        rows = laplacian(grid_to_graph(*hole.shape).astype(float)).tocsr()[inside]  # a pixel and its neighbours each
+        known = gaps[..., ~inside].flatten(0, 1).T.numpy()  #                               (outside, k * c)
+        solved = splu(rows[:, inside].tocsc()).solve(-(rows[:, ~inside] @ known))  #        (inside, k * c)
+        lifts[..., inside] = torch.from_numpy(solved.T.copy()).view(*gaps.shape[:2], -1)
+    return lifts
+
+
 def _opened(given: "str | Path | Image", what: str = "picture") -> "Image":
     """A PIL image of 8 bits a channel, upright."""
     from PIL import Image, ImageOps

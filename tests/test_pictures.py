@@ -162,3 +162,77 @@ def test_a_cell_is_painted_anew_if_any_pixel_is():
             mask[0, 0, y, x] = value
             grid = pictures.on_grid(mask, 4)
             assert grid.shape == (1, 1, 2, 3) and grid.sum() == 1 and grid[0, 0, y // 4, x // 4] == 1
+
+
+def far_apart(b=2, h=9, w=12):
+    """A given picture and a made one of other numbers, small enough that nothing is cut at -1 and 1; float64."""
+    return torch.rand(2, b, 3, h, w, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3
+
+
+def holes(h=9, w=12):
+    """One in the middle, one at two sides of the picture."""
+    masks = torch.zeros(2, 1, h, w)
+    masks[0, :, 3:7, 2:9] = masks[1, :, :5, 8:] = 1
+    return masks
+
+
+def test_what_is_made_meets_the_known_pixels_where_both_differ_by_a_plane():
+    image, _ = far_apart()
+    y, x = torch.meshgrid(torch.arange(9).double(), torch.arange(12).double(), indexing="ij")
+    for mask, plane in ((holes()[:1], 0.02 * x - 0.03 * y + 0.1), (holes(), torch.tensor(0.2))):
+        # a plane solves Laplace's equation; at the picture's own border only a level one does
+        made = image - plane
+        assert (pictures.blended(made, image, mask) - image).abs().max() < 1e-12
+
+
+def test_what_is_added_is_the_mean_of_what_is_added_beside_it_and_known_pixels_stay_to_the_last_bit():
+    image, made = far_apart()
+    blended = pictures.blended(made, image, holes())
+    hole = holes().expand_as(image) > 0
+    assert torch.equal(blended[~hole], image[~hole])
+    lift = torch.nn.functional.pad(blended - made, (1, 1, 1, 1))  # known pixels: by what both differ
+    there = torch.nn.functional.pad(torch.ones_like(image), (1, 1, 1, 1))
+    beside = [(dy, dx) for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+    total, count = (sum(x.roll(step, (2, 3)) for step in beside)[..., 1:-1, 1:-1] for x in (lift, there))
+    assert ((blended - made) * count - total)[hole].abs().max() < 1e-12
+    assert (blended - made)[hole].abs().min() > 0
+
+
+def test_a_mask_for_each_picture_or_one_for_all():
+    image, made = far_apart()
+    both = pictures.blended(made, image, holes())
+    for i, mask in enumerate(holes()):
+        assert torch.allclose(both[i], pictures.blended(made, image, mask[None])[i], atol=1e-12)
+        assert torch.allclose(both[i], pictures.blended(made[i : i + 1], image[i : i + 1], mask[None])[0], atol=1e-12)
+
+
+def test_without_a_rim_there_is_nothing_to_meet():
+    image, made = far_apart()
+    for value, whole in ((0.0, image), (1.0, made)):
+        assert torch.equal(pictures.blended(made, image, torch.full((1, 1, 9, 12), value)), whole)
+
+
+def test_a_mask_between_mixes_both_after_they_met():
+    image, made = far_apart()
+    half = pictures.blended(made, image, holes() / 2)
+    assert torch.allclose(half, (image + pictures.blended(made, image, holes())) / 2, atol=1e-12)
+
+
+def test_a_blend_stays_in_range_and_takes_the_wider_dtype():
+    image, made = far_apart()
+    bright = pictures.blended(made.float() + 0.6, image + 0.7, holes())  # up to 0.9 + 0.3 before it is cut
+    assert bright.dtype == torch.float64 and bright.max() == 1
+
+
+def test_known_pixels_in_a_cell_that_is_drawn_anew_hold_no_membrane():
+    image, made = far_apart()
+    hole = torch.zeros(1, 1, 9, 12)
+    hole[..., 2:4, 5:7] = 1  # cells of 3 x 3: rows 0 to 6 and columns 3 to 9 are drawn anew
+    cells = torch.zeros(1, 1, 9, 12)
+    cells[..., :6, 3:9] = 1
+    blended = pictures.blended(made, image, hole, factor=3)
+    anew = hole.expand_as(image) > 0
+    assert torch.equal(blended[~anew], image[~anew])
+    assert torch.allclose(blended[anew], pictures.blended(made, image, cells)[anew], atol=1e-12)
+    ragged = pictures.blended(made[..., :8, :], image[..., :8, :], hole[..., :8, :], factor=3)  # no multiple of it
+    assert ragged.shape == made[..., :8, :].shape and torch.equal(ragged[..., 6:, :], image[..., 6:8, :])

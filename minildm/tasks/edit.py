@@ -59,7 +59,8 @@ def inpaint(
     Why both, latents and pixels: kept latents alone keep no pixel, for the decoder has its errors everywhere, and
     each of its pixels looks at cells inside the hole too. Known pixels pasted over a picture that was drawn without
     them keep all of them, and a seam. So the latents are kept while drawing, which makes the new part fit the old
-    one, and the known pixels are laid over the result at the end.
+    one, the known pixels are laid over the result at the end, and the new ones are brought to meet them
+    (`pictures.blended`).
     Raises `UserError` for no mask, one of another size or range, for a reconstruction outside 0..10 or by an
     inpainting model, and as `img2img` does.
     """
@@ -116,8 +117,8 @@ def finish(
 ) -> Tensor:
     """The task's picture at the end of a film of `states`: decoded, cropped to the size of `image`, (b, 3, h, w).
 
-    With a mask the pixels of `image` are laid over it: all where it is 0, a share where it is between 0 and 1. After a
-    film of a single state, where no step was left to do, it is `image` itself.
+    With a mask the pixels of `image` are laid over it, see `pictures.blended`. After a film of a single state, where no
+    step was left to do, it is `image` itself.
     """
     image = pictures.read(image)
     for step, z in enumerate(film):  # noqa: B007
@@ -128,8 +129,7 @@ def finish(
     made = pipe.decode(z)[..., : image.shape[2], : image.shape[3]]
     if mask is None:
         return made
-    wide = torch.promote_types(made.dtype, image.dtype)
-    return torch.lerp(image.to(wide), made.to(wide), pictures.read_mask(mask).to(z.device, wide))
+    return pictures.blended(made, image, pictures.read_mask(mask), pipe.factor)
 
 
 def _edited(pipe, prompt, image, mask, strength, how):

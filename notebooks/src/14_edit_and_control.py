@@ -347,11 +347,14 @@ show.figure(
 # %% [markdown]
 # ### Seams: in latents, in pixels, or in both?
 #
-# Now there is a choice of where to blend. Three ways, from the same noise:
+# Now there is a choice of where to blend. Four ways, from the same noise:
 #
 # - **latents alone**: the wrapper, then decode. What is new fits; but *all* pixels went through the autoencoder;
 # - **pixels alone**: draw a picture by the prompt without looking, and paste the known pixels over it;
-# - **both**: the wrapper, and at the end the known pixels over it. This is `tasks.inpaint`.
+# - **both**: the wrapper, and at the end the known pixels over it;
+# - **both, and met**: the same, but the new pixels are moved first so that they meet the known ones. At the rim we know by
+#   how much the decoder is wrong. That much is added to what is new, spread over it like a **membrane**, held at its rim,
+#   in which each pixel is the mean of its neighbours (Pérez et al. 2003). This is `tasks.inpaint`.
 #
 # The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across
 # the rim* of the mask. It does so twice: for a mask whose rim lies between cells of the latents, and for one two
@@ -380,12 +383,14 @@ for kind, (top, left) in {"between cells": (8, 8), "two pixels off": (6, 10)}.it
         "latents alone": decoded,
         "pixels alone": torch.where(mask > 0, anew, originals),
         "both": torch.where(mask > 0, decoded, originals),
+        "both, and met": pictures.blended(decoded, originals, mask, pipe.factor),
     }
     print(f"{kind}: {rim(originals, mask):.1f} across the rim in the real pictures")
     for name, made in ways.items():
         moved = (made - originals).abs().amax(1, keepdim=True)[mask == 0] * 127.5
         print(f"    {name:18}{(moved > 1).float().mean():20.3f}{moved.max():12.0f}{rim(made, mask):16.1f}")
-check.agree("both, and tasks.inpaint", ways["both"], tasks.inpaint(pipe, said, originals, mask, noise=noise, **how))
+theirs = tasks.inpaint(pipe, said, originals, mask, noise=noise, **how)
+check.agree("both, and met; and tasks.inpaint", ways["both, and met"], theirs)
 error = (decoded - originals).abs().amax(1, keepdim=True) * (mask == 0) * 10 - 1
 show.figure(
     show.strip([veiled(originals, mask)[:6], *(made[:6] for made in ways.values()), error[:6]],
@@ -395,11 +400,14 @@ show.figure(
 
 # %% [markdown]
 # Latents alone move pixels everywhere a little, because the autoencoder is not exact, and near the rim a lot: each
-# pixel of the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both
-# keep them all and fit better, but look at the last column: much better only where the rim lies *between* cells. Two
-# pixels off, the cells at the rim are drawn anew as a whole, and then half of each is covered by the old pixels
-# again. What was drawn there, the old pixels do not go on with. So choose masks on the grid where you can, and let
-# them reach a little beyond what is to go, so that their rim lies where there is only ground.
+# pixel of the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both keep
+# them all and fit better. Much of what is left at a rim *between* cells is the decoder's error: of two neighbours only
+# the new one has it now. Where they meet, the jump is a third smaller, and still no known pixel has moved.
+#
+# Two pixels off, little helps. The cells at the rim are drawn anew as a whole, and then half of each is covered by the
+# old pixels again. What was drawn there, the old pixels do not go on with, and so they hold no membrane: it would pull
+# the colour of one thing into another. So choose masks on the grid where you can, and let them reach a little beyond
+# what is to go, so that their rim lies where there is only ground.
 #
 # ### A mask on the grid of latents
 #
@@ -1204,7 +1212,7 @@ show.figure(
 # </details>
 #
 # **Words of this lesson** ([glossary](glossary.md)): img2img, strength, variation, mask, inpainting, outpainting,
-# seam, reconstruction guidance, noise augmentation, ControlNet, zero convolution, control strength, edge F1, layout,
+# seam, membrane, reconstruction guidance, noise augmentation, ControlNet, zero convolution, control strength, edge F1, layout,
 # IoU. **Next:** lesson 16 loads the published weights into these same classes.
 
 # %%
