@@ -28,6 +28,12 @@ def test_every_source_has_its_notebooks_and_no_other():
     assert sorted(built) == COMMITTED
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md"])
+def test_learners_and_teachers_are_told_of_every_lesson(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [source.stem for source in SOURCES if f"notebooks/{source.stem}.ipynb" not in text] == []
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=[path.stem for path in SOURCES])
 def test_notebook_equals_its_source(source):
     for path, built in tool.build(source).items():

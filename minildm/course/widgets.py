@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 KEPT = 256  # views that an explorer remembers
 TESTED = "MINILDM_TESTED"  # set in conftest.py: a reader whose machine is slow or busy only waits
-STOPS = 8  # values of a control that `drive` tries
+STOPS = 6  # values of a control that `drive` tries
 PNG = b"\x89PNG\r\n\x1a\n"
 SHORT_FORMS = "(low, high, step[, value]), a range, a list of strings, a string, True or False, or a widget"
 

@@ -40,7 +40,7 @@ from minildm.data import digits
 opened = time.perf_counter()
 TRAIN = True  # False: take the trained model that came with the package
 SECONDS = 12  # of live training
-STEPS = 600  # of each small training, in the sweep and in the museum
+STEPS = 480  # of each small training, in the sweep and in the museum
 
 show.style()
 pictures, labels = digits("train")  # (1437, 1, 8, 8) in -1..1, and 0..9

@@ -531,7 +531,7 @@ def colours(reading):
 
 def worded_at(scale):
     # of all states of the walk a deque of length 1 keeps the last one
-    two, circles = (deque(tasks.states(pipe, text, None, 10, scale, "dpmpp_2m", start), 1).pop()
+    two, circles = (deque(tasks.states(pipe, text, None, 8, scale, "dpmpp_2m", start), 1).pop()
                     for text in (said, "a circle"))  # fmt: skip
     with torch.no_grad():
         readings = [oracle.read(pipe.decode(latents)) for latents in (two, circles)]

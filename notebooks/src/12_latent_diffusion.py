@@ -41,7 +41,7 @@ from minildm.course import check, choose, widgets
 from minildm.unet import UNet
 
 TRAIN = True  # False: take the models that came with the package instead
-VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 20, 25, 25  # of live training
+VAE_SECONDS, LATENT_SECONDS, PIXEL_SECONDS = 25, 25, 25  # of live training
 JUDGED = 32  # prompts a model is judged by
 
 opened = time.perf_counter()
@@ -246,7 +246,7 @@ show.figure(
 # three.
 
 # %%
-CRITIC_STEPS = 200
+CRITIC_STEPS = 160
 scene = scenes.render(scenes.draw(320, seed=31, objects=1))
 ground = (scene - scene[:, :, :1, :1]).abs().sum(1, keepdim=True) < 0.1  # like the corner  (320, 1, 32, 32)
 threads = F.avg_pool2d(torch.randn(320, 1, 32, 36, generator=seeded(1)), (1, 5), stride=1) * 5**0.5
@@ -608,7 +608,7 @@ def race(name, seconds):
     def samples():
         return tasks.text2img(run.finish(ema.model), RACE, steps=10, scale=3.0, generator=seeded(0))
 
-    history = show.track(progress, f"{name} model", lambda: run.check(ema.model), samples, marks=4)
+    history = show.track(progress, f"{name} model", lambda: run.check(ema.model), samples, marks=2)
     return run.finish(ema.model), f"{history.times[-1] / history.steps[-1]:.3f}"
 
 
@@ -630,7 +630,7 @@ def judge(title, models):
     rows = []
     for model, step_seconds in models.values():
         started = time.perf_counter()
-        pictures = tasks.text2img(model, said, steps=25, scale=3.0, generator=seeded(0))
+        pictures = tasks.text2img(model, said, steps=15, scale=3.0, generator=seeded(0))
         seconds = time.perf_counter() - started
         reading = oracle.read(pictures)
         share, low, high = oracle.accuracy(reading, asked)["all"]
@@ -648,7 +648,7 @@ def judge(title, models):
         }
         for name, cell in cells.items():
             table.setdefault(name, []).append(cell)
-        rows.append(tasks.text2img(model, RACE, steps=25, scale=3.0, generator=seeded(0)))
+        rows.append(tasks.text2img(model, RACE, steps=15, scale=3.0, generator=seeded(0)))
     for name, cells in table.items():
         print(f"{name:16}" + "".join(f"{cell:>16}" for cell in cells))
     asked = ", ".join(prompt.removeprefix("a ").removesuffix(" background") for prompt in RACE)
