@@ -113,7 +113,9 @@ def _membrane(gaps: Tensor, hole: Tensor) -> Tensor:
     if 0 < inside.sum() < len(inside):  # else there is no rim
         rows = laplacian(grid_to_graph(*hole.shape).astype(float)).tocsr()[inside]  # a pixel and its neighbours each
         known = gaps[..., ~inside].flatten(0, 1).T.numpy()  #                               (outside, k * c)
-        solved = splu(rows[:, inside].tocsc()).solve(-(rows[:, ~inside] @ known))  #        (inside, k * c)
+        # in the order for symmetric matrices, which takes half the time and memory of the usual one
+        symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+        solved = splu(rows[:, inside].tocsc(), **symmetric).solve(-(rows[:, ~inside] @ known))  # (inside, k * c)
         lifts[..., inside] = torch.from_numpy(solved.T.copy()).view(*gaps.shape[:2], -1)
     return lifts
 
