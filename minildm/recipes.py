@@ -133,7 +133,7 @@ def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, se
          ) -> Iterator[Progress]:  # fmt: skip
     """Train a run into `folder`, or go on with the one that is there, and yield its progress.
 
-    `folder` gets the trained model, `run.json` (`asked`), `metrics.jsonl` (`MARKS` lines; the loss is the mean of the
+    `folder` gets the trained model, `run.json` (`asked`), `metrics.jsonl` (see `MARKS`; the loss is the mean of the
     steps since the line before) and the last states of the run (`checkpoint.States`), from which an interrupted one
     goes on. snapshots: models saved on the way, evenly spread, as folder/snapshot-1 and so on. accumulate: parts each
     batch is taken in. Of several processes (`processes.joined`) the first one writes all files.
@@ -145,7 +145,7 @@ def into(folder: str | Path, run: Run, asked: dict, steps: int | None = None, se
     check_length(steps, seconds)  # before anything is written
     asked = asked | {"steps": steps, "seconds": seconds, "snapshots": snapshots}
     ema, states = EMA(run.model, run.ema), states_of(folder)
-    lines = MARKS if steps else max(1, min(MARKS, int(seconds)))  # figures take time, and no second of the run's own
+    lines = MARKS if steps else max(1, min(MARKS, int(seconds)))  # figures take time that `seconds` does not count
     progress = fit(run.model, run.loss, steps=steps, seconds=seconds, lr=run.lr, ema=ema, seed=seed,
                    autocast=run.autocast, checkpoint=states, batch=run.batch, accumulate=accumulate)  # fmt: skip
     if processes.rank():

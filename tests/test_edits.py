@@ -9,7 +9,7 @@ import tiny
 import torch
 from PIL import Image
 
-from minildm import levels, tasks
+from minildm import levels, pictures, tasks
 from minildm.control import Hint
 from minildm.denoise import beside, keep, reconstructing
 from minildm.files import UserError
@@ -405,6 +405,23 @@ def test_keep_and_beside_make_nothing_on_another_device(dtype):
     denoise = keep(lambda x, level: beside(lambda y, t: y[:, :4], x)(x, 3), x, mask, x, 9.0)
     out = denoise(x, Level(3.0, 0.8, 0.6))
     assert out.device.type == "meta" and out.dtype == dtype
+
+
+def test_new_pixels_meet_the_known_ones_where_cells_were_kept(pipe):
+    how = {"noise": noise(2), **HOW}
+    made = tasks.inpaint(pipe, ["a red ring", "a blue star"], image(), hole(), **how)
+    *_, last = tasks.states(pipe, ["a red ring", "a blue star"], image=image(), mask=hole(), **how)
+    decoded = pipe.decode(last)
+    assert torch.equal(made, pictures.blended(decoded, image(), hole(), FACTOR))
+    assert not torch.equal(made, torch.where(hole() > 0, decoded, image()))
+    assert not torch.equal(made, pictures.blended(decoded, image(), hole()))
+
+
+def test_a_film_of_a_model_that_may_be_trained_is_finished_too():
+    pipe = tiny.pipe().requires_grad_(True)
+    film = tasks.states(pipe, "a red ring", image=image(), mask=hole(), noise=noise(), **HOW)
+    made = tasks.finish(pipe, film, image(), hole())
+    assert torch.equal(made, tasks.inpaint(pipe, "a red ring", image(), hole(), noise=noise(), **HOW))
 
 
 # --- mistakes

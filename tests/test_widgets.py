@@ -145,7 +145,7 @@ def test_drive_moves_everything_and_puts_it_back():
     slowest = widgets.drive(box, limit=5, word=("a red star",))
     assert 0 < slowest < 5
     assert [control.value for control in box.controls.values()] == at_first
-    assert {i for i, *_ in seen} >= {0, 100} and 11 <= len({i for i, *_ in seen}) <= 13
+    assert {i for i, *_ in seen} >= {0, 100} and 6 <= len({i for i, *_ in seen}) <= 7
     assert {word for _, word, *_ in seen} == {"ring", "", "a red star"}
     assert {live for _, _, live, *_ in seen} == {True, False} and {kind for *_, kind, _ in seen} == {"a", "bb"}
     assert ((0.9, 0.1),) in {ends for *_, ends in seen}
@@ -185,7 +185,7 @@ def test_drive_sees_what_is_amiss(monkeypatch):
         return GREY[i]
 
     box = widgets.explorer(slow, i=(0, 10, 1))
-    with pytest.raises(AssertionError, match=r"i = 1 took 0\.\d+ s five times, over 0.02 s"):
+    with pytest.raises(AssertionError, match=r"i = 2 took 0\.\d+ s five times, over 0.02 s"):
         widgets.drive(box, limit=0.02)
     assert box.controls["i"].value == 0
     monkeypatch.delenv(widgets.TESTED)  # a reader's own machine may be slow
@@ -207,7 +207,7 @@ def test_one_late_picture_is_the_machines_doing():
 
     def view(i):
         time.sleep(0.25 * (i == 6))  # nor is a wait: other work has the processor
-        compute(next(late, 0.0) if i == 5 else 0.0)
+        compute(next(late, 0.0) if i == 4 else 0.0)
         return GREY[i]
 
     assert widgets.drive(widgets.explorer(view, i=(0, 10, 1)), limit=0.2) < 0.2

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 KEPT = 256  # views that an explorer remembers
 TESTED = "MINILDM_TESTED"  # set in conftest.py: a reader whose machine is slow or busy only waits
-STOPS = 6  # values of a control that `drive` tries
+STOPS, CHOICES = 6, 12  # values of a slider, and of a list, that `drive` tries
 PNG = b"\x89PNG\r\n\x1a\n"
 SHORT_FORMS = "(low, high, step[, value]), a range, a list of strings, a string, True or False, or a widget"
 
@@ -232,7 +232,7 @@ def _points_class() -> type:
 
 
 def _stops(control: "DOMWidget") -> list:
-    """At most STOPS values of a control, from one end to the other."""
+    """Values of a control, from one end to the other: STOPS of a slider, CHOICES of a list, four corners of a point."""
     if hasattr(control, "png"):
         corners = [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)]
         places = control.value
@@ -246,5 +246,6 @@ def _stops(control: "DOMWidget") -> list:
         every = [True, False]
     else:
         every = [""] if isinstance(control.value, str) else []
-    chosen = sorted({round(i * (len(every) - 1) / (STOPS - 1)) for i in range(STOPS)}) if every else []
+    most = CHOICES if hasattr(control, "options") else STOPS
+    chosen = sorted({round(i * (len(every) - 1) / (most - 1)) for i in range(most)}) if every else []
     return [every[i] for i in chosen]

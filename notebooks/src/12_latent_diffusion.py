@@ -227,7 +227,7 @@ show.figure(
 # Our shapes are flat, so nothing of that kind is lost. So we make something to lose: the background becomes *cloth*,
 # with threads drawn by dice. The latents are those of the flat picture; they know which colour the cloth has, and
 # nothing of its threads. We train anew what a decoder does last: three layers, on the maps that reach the shipped
-# decoder's last layer, and a channel of dice to make threads of. Three losses, 200 steps each (what they cost is in
+# decoder's last layer, and a channel of dice to make threads of. Three losses, the same steps each (what they cost is in
 # the table):
 #
 # - **squared error** alone;

@@ -1411,7 +1411,7 @@ show.figure(fig, "The same eight pictures, as they are and as the wrong line han
 # exact *sign test*: take the pictures that only one of the two got right. How often would a fair coin divide them at
 # least so unevenly? Below 5 in 100, we believe that it was no coin. (Between two pictures: ten pairs, and the sign
 # test asks in how many of them the mean of the three places is the greater.) Speed is timed here and now, on your
-# machine: in brackets the least and the greatest ratio of five timings each. Mind four things. With so many rows,
+# machine: in brackets the least and the greatest ratio of three timings each. Mind four things. With so many rows,
 # each at 95%, one of them may well be chance. A star marks our judgement, where nothing was tested. A dagger marks
 # one training each: the interval does not know what another seed would do. And "VAE" is two things. In the rows of
 # the league it is the conditional VAE; in all others it is *one* autoencoder, made for latent diffusion and not for

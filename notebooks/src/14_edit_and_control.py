@@ -352,9 +352,10 @@ show.figure(
 # - **latents alone**: the wrapper, then decode. What is new fits; but *all* pixels went through the autoencoder;
 # - **pixels alone**: draw a picture by the prompt without looking, and paste the known pixels over it;
 # - **both**: the wrapper, and at the end the known pixels over it;
-# - **both, and met**: the same, but the new pixels are moved first so that they meet the known ones. At the rim we know by
-#   how much the decoder is wrong. That much is added to what is new, spread over it like a **membrane**, held at its rim,
-#   in which each pixel is the mean of its neighbours (Pérez et al. 2003). This is `tasks.inpaint`.
+# - **both, and met**: the same, but first the colours of the new pixels are shifted so that they meet the known ones.
+#   In the last cells that were kept we know how far the decoder is off: it errs, and the new cells next door change its
+#   answer. That much is added to what is new, spread over it like a **membrane** that is held at its rim: each number is
+#   the mean of its neighbours (Pérez et al. 2003). This is `tasks.inpaint`.
 #
 # The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across
 # the rim* of the mask. It does so twice: for a mask whose rim lies between cells of the latents, and for one two
@@ -395,18 +396,19 @@ error = (decoded - originals).abs().amax(1, keepdim=True) * (mask == 0) * 10 - 1
 show.figure(
     show.strip([veiled(originals, mask)[:6], *(made[:6] for made in ways.values()), error[:6]],
                ["two pixels off", *ways, "latents alone: known pixels moved, ten times"]),
-    "Blending in latents alone fits, and moves known pixels; in pixels alone keeps them, and tears; both keeps them.",
+    "Blending in latents alone fits, and moves known pixels; in pixels alone keeps them, and tears; the last two keep them and fit better.",
 )  # fmt: skip
 
 # %% [markdown]
 # Latents alone move pixels everywhere a little, because the autoencoder is not exact, and near the rim a lot: each
-# pixel of the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both keep
-# them all and fit better. Much of what is left at a rim *between* cells is the decoder's error: of two neighbours only
-# the new one has it now. Where they meet, the jump is a third smaller, and still no known pixel has moved.
+# pixel of the decoder looks at several cells, and some of them are new. Pixels alone keep them all, and tear. Both
+# together keep them all and fit better. What is left at a rim *between* cells comes in part from the decoder: of two
+# neighbours only the new one is as it made them. In the last way, where they are made to meet, the jump is a third
+# smaller, and still no known pixel has moved.
 #
 # Two pixels off, little helps. The cells at the rim are drawn anew as a whole, and then half of each is covered by the
 # old pixels again. What was drawn there, the old pixels do not go on with, and so they hold no membrane: it would pull
-# the colour of one thing into another. So choose masks on the grid where you can, and let them reach a little beyond
+# the colour of one thing far into another. So choose masks on the grid where you can, and let them reach a little beyond
 # what is to go, so that their rim lies where there is only ground.
 #
 # ### A mask on the grid of latents

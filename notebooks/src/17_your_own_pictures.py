@@ -505,7 +505,7 @@ for part in ("seen", "held out"):
 #
 # ### The two curves
 #
-# `metrics.jsonl` has, forty times in a run (in a short one every second), the loss on pictures that are **seen** and on
+# `metrics.jsonl` has, forty times in a run (in less than 40 seconds once a second), the loss on pictures that are **seen** and on
 # some that are **held out**, over the same noise every time. So only the network can move them.
 
 # %%
