@@ -244,7 +244,7 @@ def test_reconstruction_knows_each_picture_apart(pipe):
         for i in range(2):
             some = slice(i, i + 1)
             alone = tasks.inpaint(pipe, prompts[i], given[some], mask[some], noise=noise(2)[some], **how)
-            torch.testing.assert_close(both[some], alone, atol=1e-5, rtol=0)
+            torch.testing.assert_close(both[some], alone, atol=1e-4, rtol=0)
 
 
 def test_reconstruction_at_its_bound_and_in_pixels(published):

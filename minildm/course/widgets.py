@@ -246,6 +246,5 @@ def _stops(control: "DOMWidget") -> list:
         every = [True, False]
     else:
         every = [""] if isinstance(control.value, str) else []
-    most = CHOICES if hasattr(control, "options") else STOPS
-    chosen = sorted({round(i * (len(every) - 1) / (most - 1)) for i in range(most)}) if every else []
-    return [every[i] for i in chosen]
+    most = min(len(every), CHOICES if hasattr(control, "options") else STOPS)
+    return [every[round(i * (len(every) - 1) / max(most - 1, 1))] for i in range(most)]
