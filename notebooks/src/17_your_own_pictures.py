@@ -35,7 +35,7 @@ from minildm.files import UserError
 FOLDER = Path("../datasets/village")  # or your own
 LONG = Path("village")  # pictures and figures of the long run
 VAE_SECONDS, SECONDS = 25, 30  # of live training: the autoencoder, and the model
-SHORT = 6  # seconds of each small experiment
+SHORT = 10  # seconds of each small experiment
 
 opened = time.perf_counter()
 show.style()
