@@ -1,5 +1,7 @@
 """Pictures and masks of every mode that a user may bring, against the numbers that were put in."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -165,36 +167,39 @@ def test_a_cell_is_painted_anew_if_any_pixel_is():
 
 
 def far_apart(b=2, h=9, w=12):
-    """A given picture and a made one of other numbers, small enough that nothing is cut at -1 and 1; float64."""
+    """A given picture and a made one of other numbers, small enough that none is cut at -1 and 1; float64."""
     return torch.rand(2, b, 3, h, w, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3
 
 
 def holes(h=9, w=12):
-    """One in the middle, one at two sides of the picture."""
+    """One in the middle, one at two sides of the picture; both are whole cells of 3 x 3."""
     masks = torch.zeros(2, 1, h, w)
-    masks[0, :, 3:7, 2:9] = masks[1, :, :5, 8:] = 1
+    masks[0, :, 3:6, 3:9] = masks[1, :, :6, 9:] = 1
     return masks
 
 
-def test_what_is_made_meets_the_known_pixels_where_both_differ_by_a_plane():
+@pytest.mark.parametrize("factor", [1, 3])
+def test_what_is_added_dies_away_from_the_rim_as_a_fin_cools(factor):
     image, _ = far_apart()
-    y, x = torch.meshgrid(torch.arange(9).double(), torch.arange(12).double(), indexing="ij")
-    for mask, plane in ((holes()[:1], 0.02 * x - 0.03 * y + 0.1), (holes(), torch.tensor(0.2))):
-        # a plane solves Laplace's equation; at the picture's own border only a level one does
-        made = image - plane
-        assert (pictures.blended(made, image, mask) - image).abs().max() < 1e-12
+    hole = torch.zeros(1, 1, 9, 12)
+    hole[..., 3:] = 1  # nine columns to the picture's border, which is a mirror: analytic, in one dimension
+    added = pictures.blended(image - 0.2, image, hole, factor)[..., 3:] - (image - 0.2)[..., 3:]
+    decay = math.acosh(1 + factor**-2 / 2)  # of e^(-decay k), whose second difference is it / factor^2
+    k = torch.arange(1, 10).double()
+    assert (added - 0.2 * torch.cosh((9.5 - k) * decay) / math.cosh(9.5 * decay)).abs().max() < 1e-12
 
 
-def test_what_is_added_is_the_mean_of_what_is_added_beside_it_and_known_pixels_stay_to_the_last_bit():
+@pytest.mark.parametrize("factor", [1, 3])
+def test_a_spring_holds_what_the_neighbours_pull_and_known_pixels_stay_to_the_last_bit(factor):
     image, made = far_apart()
-    blended = pictures.blended(made, image, holes())
+    blended = pictures.blended(made, image, holes(), factor)
     hole = holes().expand_as(image) > 0
     assert torch.equal(blended[~hole], image[~hole])
     lift = torch.nn.functional.pad(blended - made, (1, 1, 1, 1))  # known pixels: by what both differ
     there = torch.nn.functional.pad(torch.ones_like(image), (1, 1, 1, 1))
     beside = [(dy, dx) for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))]
     total, count = (sum(x.roll(step, (2, 3)) for step in beside)[..., 1:-1, 1:-1] for x in (lift, there))
-    assert ((blended - made) * count - total)[hole].abs().max() < 1e-12
+    assert ((blended - made) * (count + factor**-2) - total)[hole].abs().max() < 1e-12
     assert (blended - made)[hole].abs().min() > 0
 
 
@@ -220,7 +225,7 @@ def test_a_mask_between_mixes_both_after_they_met():
 
 def test_a_blend_stays_in_range_and_takes_the_wider_dtype():
     image, made = far_apart()
-    bright = pictures.blended(made.float() + 0.6, image + 0.7, holes())  # up to 0.9 + 0.3 before it is cut
+    bright = pictures.blended(made.float() + 0.7, image + 0.7, holes())  # up to 1.0 and what is added, then it is cut
     assert bright.dtype == torch.float64 and bright.max() == 1
 
 
@@ -233,6 +238,6 @@ def test_known_pixels_in_a_cell_that_is_drawn_anew_hold_no_membrane():
     blended = pictures.blended(made, image, hole, factor=3)
     anew = hole.expand_as(image) > 0
     assert torch.equal(blended[~anew], image[~anew])
-    assert torch.allclose(blended[anew], pictures.blended(made, image, cells)[anew], atol=1e-12)
+    assert torch.allclose(blended[anew], pictures.blended(made, image, cells, factor=3)[anew], atol=1e-12)
     ragged = pictures.blended(made[..., :8, :], image[..., :8, :], hole[..., :8, :], factor=3)  # no multiple of it
     assert ragged.shape == made[..., :8, :].shape and torch.equal(ragged[..., 6:, :], image[..., 6:8, :])
