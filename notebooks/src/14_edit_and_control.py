@@ -354,8 +354,9 @@ show.figure(
 # - **both**: the wrapper, and at the end the known pixels over it;
 # - **both, and met**: the same, but first the colours of the new pixels are shifted so that they meet the known ones.
 #   In the last cells that were kept we know how far the decoder is off: it errs, and the new cells next door change its
-#   answer. That much is added to what is new, spread over it like a **membrane** that is held at its rim: each number is
-#   the mean of its neighbours (Pérez et al. 2003). This is `tasks.inpaint`.
+#   answer. That much is added to what is new, spread over it like a **membrane** that is held at its rim (Pérez et al.
+#   2003), and by springs to what was drawn (Bhat et al. 2008): within about a cell it has died away. This is
+#   `tasks.inpaint`.
 #
 # The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across
 # the rim* of the mask. It does so twice: for a mask whose rim lies between cells of the latents, and for one two
