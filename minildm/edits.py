@@ -45,9 +45,9 @@ def emptied(scenes: Scenes) -> tuple[Tensor, Tensor]:
 def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: ControlNet | None = None) -> Figures:
     """An object is taken out of a scene and asked for again: "all" is right, and every known pixel as it was.
 
-    See `completed`: of several pictures the likeliest counts, "first" is the first of them. "plain" is one by the usual
-    sampler, without reconstruction guidance, and "without" the same with no prompt. With a `net` of layouts the model
-    is also told what belongs into the hole, and draws once.
+    See `completed`: of several pictures the likeliest counts, "first" is the first of them, and "without" the likeliest
+    where there is no prompt. "plain" is one by the usual sampler, without reconstruction guidance. With a `net` of
+    layouts the model is also told what belongs into the hole, and draws once.
     """
     scenes = draw(n, seed + SEED)
     pictures, hole = emptied(scenes)
@@ -61,15 +61,14 @@ def inpainted(pipe: LatentDiffusion, n: int, drawn: Draw, seed: int = 0, net: Co
     def right(made: Tensor) -> metrics.Figure:
         return _share(oracle.matches(oracle.read(made), scenes)["all"])
 
-    def plain(prompts: list[str]) -> Tensor:
-        return drawn(tasks.inpaint, pipe, prompts, pictures, hole, control=control)
-
+    plain = drawn(tasks.inpaint, pipe, said, pictures, hole, control=control)
     if net:
-        return {"all": right(plain(said))}
+        return {"all": right(plain)}
     best, first = completed(tasks.inpaint, pipe, said, drawn, seed, pictures, hole)
+    untold, _ = completed(tasks.inpaint, pipe, [NOTHING] * n, drawn, seed, pictures, hole, scale=1.0)
     kept = ((best == pictures) | (hole > 0)).flatten(1).all(1)
-    return {"all": right(best), "known pixels exact": _share(kept), "first": right(first), "plain": right(plain(said)),
-            "without": right(plain([NOTHING] * n))}  # fmt: skip
+    return {"all": right(best), "known pixels exact": _share(kept), "first": right(first), "plain": right(plain),
+            "without": right(untold)}  # fmt: skip
 
 
 def completed(task: Callable[..., Tensor], pipe: LatentDiffusion, said: list[str], drawn: Draw, seed: int,
@@ -78,8 +77,9 @@ def completed(task: Callable[..., Tensor], pipe: LatentDiffusion, said: list[str
 
     By `ddpm` and with reconstruction guidance: see `tasks.inpaint`.
     """
-    tries = [drawn(task, pipe, said, *given, sampler="ddpm", reconstruction=1.0, scale=GUIDANCE,
-                   generator=torch.Generator().manual_seed(seed + i), **more) for i in range(TRIES)]  # fmt: skip
+    how = {"sampler": "ddpm", "reconstruction": 1.0, "scale": GUIDANCE} | more
+    tries = [drawn(task, pipe, said, *given, generator=torch.Generator().manual_seed(seed + i), **how)
+             for i in range(TRIES)]  # fmt: skip
 
     def chosen(pipe, said, *tries, generator, **_):
         return tasks.likeliest(pipe, said, tries, generator)
@@ -202,7 +202,7 @@ def laid_out(net: ControlNet, n: int, drawn: Draw, seed: int = 0) -> Figures:
 
 
 # What a model that draws from prompts can be asked to do with a picture, and how often each measure draws n of them.
-EDITS = {"inpaint": TRIES + 3, "recolour": 2, "outpaint": TRIES + 3}
+EDITS = {"inpaint": 2 * TRIES + 3, "recolour": 2, "outpaint": TRIES + 3}
 MEASURES = {"inpaint": inpainted, "recolour": recoloured, "outpaint": outpainted, "upscale": enlarged, "edges": edged,
             "layout": laid_out}  # fmt: skip
 

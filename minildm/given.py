@@ -100,8 +100,8 @@ def keywords(recipe: dict, pipe: LatentDiffusion) -> dict:
     height = width = pipe.size
     if "image" in recipe:
         large = pictures.read(Path(recipe["image"]))
-        image = _as_drawn(recipe["image"], large)
-        height, width = pictures.padded(image, pipe.factor).shape[2:]
+        image = _as_drawn(recipe["image"], large, pipe.size)
+        height, width = image.shape[2:]
         size, zoom = large.shape[2:], large.shape[2] // image.shape[2]
         mask = None if "mask" not in recipe else _fit(pictures.read_mask(Path(recipe["mask"])), size, zoom)
         said = {"image": image, "mask": mask}
@@ -128,9 +128,10 @@ def remarks(image: Tensor, pipe: LatentDiffusion) -> str:
     return f"the picture has {width} x {height} pixels, and the model has learned from {pipe.size} x {pipe.size}{slow}"
 
 
-def _as_drawn(file: str, image: Tensor) -> Tensor:
+def _as_drawn(file: str, image: Tensor, size: int) -> Tensor:
     """A picture that `minildm picture` saved has its pixels several times: once is enough. Any other stays as it is.
 
+    Where little is left to see, many sizes would do: the model's own, `size`, goes first, then the smallest from 8.
     Raises `UserError` for a grid of several.
     """
     from PIL import Image
@@ -145,7 +146,10 @@ def _as_drawn(file: str, image: Tensor) -> Tensor:
         return image
     if (count := recipe.get("count", 1)) != 1:
         raise UserError(f"picture {file}", f"a grid of {count} pictures", "one, drawn with --count 1")
-    for zoom in range(min(image.shape[2:]), 1, -1):
+    least = min(image.shape[2:])
+    for zoom in (least // size, *range(least // 8, 1, -1)):
+        if zoom < 2:
+            continue
         small = image[..., ::zoom, ::zoom]
         if torch.equal(small.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), image):
             return small
@@ -168,7 +172,7 @@ def _map(net: ControlNet, file: str) -> Tensor:
     channels = net.config.conditioning_channels
     if channels not in PICTURES:
         raise UserError("control network", f"one that reads {channels} channels", "one of pictures; see --layout")
-    read = pictures.read_mask(Path(file)) if channels == 1 else (pictures.read(Path(file)) + 1) / 2
+    read = pictures.read_mask(Path(file)) if channels == 1 else pictures.read_map(Path(file))
     return read.to(net.conv_in.weight.device, torch.float32)
 
 

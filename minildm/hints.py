@@ -1,6 +1,5 @@
 """What a ControlNet of the shapes world is shown, edges or boxes, and how well a picture follows its edges."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,7 +64,7 @@ def checked(boxes: Sequence[Sequence]) -> tuple[Box, ...]:
     for i, (caption, *sides) in enumerate(made):
         if not isinstance(caption, str) or not caption.strip():
             raise UserError(f"box {i}, caption", caption, "some words, say 'a small red circle'")
-        if not all(isinstance(side, int | float) and math.isfinite(side) and 0 <= side <= 1 for side in sides):
+        if not all(isinstance(side, int | float) and 0 <= side <= 1 for side in sides):
             raise UserError(f"box {i} ({caption})", tuple(sides), "left, top, right and bottom, in 0..1 of the frame")
         if sides[0] >= sides[2] or sides[1] >= sides[3]:
             raise UserError(f"box {i} ({caption})", tuple(sides), "left below right and top below bottom, an area")

@@ -38,6 +38,14 @@ def read(given: Given) -> Tensor:
     return _pixels(rgb(given)) / 127.5 - 1
 
 
+def read_map(given: "str | Path | Image") -> Tensor:
+    """A control map of colours, (1, 3, h, w) in 0..1, float32, from a file or a PIL image of any mode.
+
+    What is transparent is black, as with masks: lines on an empty layer are a map too. `UserError` as by `rgb`.
+    """
+    return _pixels(_over(_opened(given, "control map"), "black", "control map")) / 255
+
+
 def read_mask(given: Given) -> Tensor:
     """A mask (1, 1, h, w) in 0..1, float32, from a file or a PIL image of any mode: white (1) is to be painted anew.
 
@@ -47,7 +55,7 @@ def read_mask(given: Given) -> Tensor:
     """
     if isinstance(given, Tensor):
         return _checked("mask", given.float() if given.dtype == torch.bool else given, 1, 0).clamp(0, 1)
-    return _pixels(_over(_opened(given, "mask"), "black").convert("L")) / 255
+    return _pixels(_over(_opened(given, "mask"), "black", "mask").convert("L")) / 255
 
 
 def check_size(height: object, width: object, count: int = 1, factor: int = 1) -> None:
@@ -90,23 +98,23 @@ def blended(made: Tensor, image: Tensor, mask: Tensor, factor: int = 1) -> Tenso
     makes of them is still not `image`: it has its errors, and near the rim the new cells change its answer. Both go
     on beyond the rim. So the difference at the rim is added to what is new, spread over the new cells as smoothly as
     can be, like a membrane that is held there (Pérez et al. 2003). Springs of stiffness 1 / factor^2 hold the membrane
-    to what was made (Bhat et al. 2008), so that within about a cell of the rim the difference has died away: with a
-    whole object at the rim, and without springs, the object would leave a stain across the hole. Known pixels in new
-    cells hold no membrane: there it is mostly the things themselves that differ. Between 0 and 1 a mask mixes both.
-    Time and memory grow with the hole: about a second for half of 512 x 512 pixels, four times that for 1024 x 1024.
+    to what was made (Bhat et al. 2008): with each cell away from a straight rim about a third of the difference is
+    left. Without them a large one would leave a stain across the hole. Known pixels in new cells hold no membrane:
+    there it is mostly the things themselves that differ. Between 0 and 1 a mask mixes both.
+    Time and memory grow with the hole: about a second for half of 512 x 512 pixels, three for 1024 x 1024.
     """
     wide = torch.promote_types(torch.promote_types(made.dtype, image.dtype), torch.float32)
     made, image, mask = made.to(wide), image.to(made.device, wide), mask.to(made.device, wide)
-    gaps = (image - made).detach().cpu().flatten(2)  #                                      (b, 3, h * w)
+    gaps = (image - made).detach().cpu()  #                                                (b, 3, h, w)
     cells = F.interpolate(on_grid(padded(mask, factor), factor), scale_factor=factor)  #     each wholly 0 or 1
     holes = cells[:, 0, : mask.shape[2], : mask.shape[3]].cpu() > 0
     parts = [(gaps, holes[0])] if (holes == holes[:1]).all() else zip(gaps.split(1), holes, strict=True)
-    lift = torch.cat([_membrane(*part, factor**-2) for part in parts]).view(made.shape).to(made)
+    lift = torch.cat([_membrane(*part, factor**-2) for part in parts]).to(made)
     return torch.lerp(image, (made + lift).clamp(-1, 1), mask)
 
 
 def _membrane(gaps: Tensor, hole: Tensor, spring: float) -> Tensor:
-    """Numbers (k, c, h * w) known outside of a hole (h, w), carried on inside it; outside 0.
+    """Numbers (k, c, h, w) known outside of a hole (h, w), carried on inside it; outside 0.
 
     Each times spring is the sum of what its neighbours are above it: the screened Laplace equation.
     """
@@ -115,16 +123,20 @@ def _membrane(gaps: Tensor, hole: Tensor, spring: float) -> Tensor:
     from scipy.sparse.linalg import splu
     from sklearn.feature_extraction.image import grid_to_graph
 
-    inside, numbers = hole.flatten().numpy(), gaps.flatten(0, 1).numpy()
-    lifts = numbers * 0
-    if 0 < inside.sum() < len(inside):  # else there is no rim
-        rows = laplacian(grid_to_graph(*hole.shape).astype(float)) + spring * identity(len(inside))
-        rows = rows.tocsr()[inside]  #                                                  a pixel and its neighbours each
-        # in the order for symmetric matrices, which takes half the time and memory of the usual one
-        symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
-        solver = splu(rows[:, inside].tocsc(), **symmetric)
-        lifts[:, inside] = solver.solve(-(rows[:, ~inside] @ numbers[:, ~inside].T.astype(float))).T
-    return torch.from_numpy(lifts).view(gaps.shape)
+    lifts = torch.zeros_like(gaps)
+    if hole.all() or not hole.any():  # there is no rim
+        return lifts
+    y, x = (slice(max(0, int(at.min()) - 1), int(at.max()) + 2) for at in hole.nonzero(as_tuple=True))  # hole and rim
+    near, numbers = hole[y, x], gaps[..., y, x].flatten(2).flatten(0, 1).numpy()  #         (h', w'), (k * c, h' * w')
+    inside = near.flatten().numpy()
+    rows = laplacian(grid_to_graph(*near.shape).astype(float)) + spring * identity(len(inside))
+    rows = rows.tocsr()[inside]  #                                                      a pixel and its neighbours each
+    # in the order for symmetric matrices, which takes half the time and memory of the usual one
+    symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+    solver = splu(rows[:, inside].tocsc(), **symmetric)
+    within = solver.solve(-(rows[:, ~inside] @ numbers[:, ~inside].T.astype(float))).T  #   (k * c, pixels inside)
+    lifts[..., y, x][..., near] = torch.from_numpy(within.astype(numbers.dtype)).view(*gaps.shape[:2], -1)
+    return lifts
 
 
 def _opened(given: "str | Path | Image", what: str = "picture") -> "Image":
@@ -157,10 +169,12 @@ def _eight_bits(image: "Image", name: str) -> "Image":
     low, high = float(grey.min()), float(grey.max())
     if not 0 <= low <= high <= top:  # also false where one of them is no number
         raise UserError(f"{name} of mode {image.mode}", f"values {low:g} to {high:g}", f"grey from 0 to {top}")
+    if image.mode == "I" and 0 < high <= 255:  # of 8 bits, or nearly black: who knows
+        raise UserError(f"{name} of mode I", f"values up to {high:g}", f"grey from 0 to {top}; of 8 bits it is mode L")
     return Image.fromarray((grey * (255 / top)).round().astype(np.uint8))
 
 
-def _over(image: "Image", colour: str) -> "Image":
+def _over(image: "Image", colour: str, what: str = "picture") -> "Image":
     from PIL import Image
 
     try:
@@ -168,7 +182,7 @@ def _over(image: "Image", colour: str) -> "Image":
             return image.convert("RGB")
         above = image.convert("RGBA")
     except (ValueError, TypeError) as error:  # a mode or a transparency that PIL has no way to RGB from
-        raise UserError("picture", f"mode {image.mode}: {error}", "one that PIL can convert to RGB") from error
+        raise UserError(what, f"mode {image.mode}: {error}", "one that PIL can convert to RGB") from error
     return Image.alpha_composite(Image.new("RGBA", image.size, colour), above).convert("RGB")
 
 

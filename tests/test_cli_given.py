@@ -161,6 +161,27 @@ def test_a_picture_of_our_own_is_taken_at_the_size_it_was_drawn_in(draw, tmp_pat
     assert "2 pictures" in line and "--count 1" in line
 
 
+@pytest.mark.parametrize("right", ["black", "white"])
+def test_a_flat_picture_of_our_own_keeps_its_size_too(draw, tmp_path, right):
+    draw()
+    recipe = pngs.read(tmp_path / "a.png")[1]
+    flat = Image.new("RGB", (128, 128), "black")  # as if painted over, which keeps a file's texts
+    flat.paste(right, (64, 0, 128, 128))
+    pngs.save(flat, tmp_path / "own.png", recipe)
+    made = draw("--image", tmp_path / "own.png", "--strength", 0)
+    assert torch.equal(made, pixels_of(tmp_path / "own.png")[..., ::4, ::4])
+
+
+def test_boxes_are_those_of_the_given_picture_and_not_of_one_padded_to_whole_cells(draw, here):
+    Image.new("RGB", (33, 30), "white").save(here / "odd.png")
+    pipe = weights.load("model")
+    told = {"image": "odd.png", "layout": [["a ring", 0.5, 0.0, 1.0, 1.0]]}
+    map_ = given.keywords(told, pipe)["control"][0].map
+    boxes = [hints.Box("a ring", 0.5, 0.0, 1.0, 1.0)]
+    assert torch.equal(map_, hints.layout(weights.load("./clip"), boxes, 30, 33))
+    draw("--image", "odd.png", "--layout", "a ring=0.5,0,1,1")
+
+
 def test_what_is_drawn_over_a_picture_of_our_own_shrinks_with_it(draw, tmp_path):
     """A mask and a map of its 128 x 128 pixels; a thin line of either stays."""
     small = draw()

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import published
 import pytest
+import tiny
 import torch
 from safetensors.torch import save_file
 from test_networks import NoFloat64
 
-from minildm import original, weights
+from minildm import original, tasks, weights
 from minildm.control import ControlNet, ControlNetConfig, Hint, controlled
 from minildm.files import UserError
 from minildm.unet import UNet, UNetConfig
@@ -277,6 +278,16 @@ def test_maps_reach_their_pictures_when_guidance_doubles_them():
         own = controlled(unet, [Hint(net, maps[i % 2][None])])(x[i][None], t[i][None], context[i][None])
         torch.testing.assert_close(led[i], own[0], atol=1e-10, rtol=0)
     assert not torch.allclose(led, controlled(unet, [Hint(net, maps.flip(0))])(x, t, context))
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize(("drawn", "maps"), [(2, 4), (4, 2), (3, 2)])
+def test_maps_are_one_or_as_many_as_pictures_with_guidance_and_without(drawn, maps, scale):
+    pipe = tiny.pipe()
+    hint = Hint(trained(pipe.unet), torch.rand(maps, 3, 32, 32))
+    told = f"^control maps: got {maps}; expected one, or as many as the noise has pictures: {drawn}"
+    with pytest.raises(UserError, match=told):
+        tasks.text2img(pipe, "a red ring", steps=2, scale=scale, noise=torch.randn(drawn, 4, 8, 8), control=[hint])
 
 
 @torch.no_grad()

@@ -319,6 +319,15 @@ def test_outpaint_keeps_every_given_pixel(pipe):
     assert torch.equal(tasks.outpaint(pipe, "a red ring", given, **HOW), given)
 
 
+def test_outpaint_lets_the_given_picture_begin_between_cells(pipe):
+    """Else the cells at its left and upper rim would be drawn anew, and half of each covered by it again."""
+    given, start = image(1, 28, 32), noise(1, 36, 40)
+    whole = tasks.outpaint(pipe, "a red ring", given, left=8, top=8, noise=start, **HOW)
+    for left, top in ((5, 8), (8, 7), (6, 5)):
+        made = tasks.outpaint(pipe, "a red ring", given, left=left, top=top, noise=start, **HOW)
+        assert torch.equal(made, whole[..., 8 - top :, 8 - left :])
+
+
 def test_files_of_any_kind_are_edited(pipe, tmp_path):
     Image.new("RGB", (30, 21), "red").save(tmp_path / "picture.jpg")
     mask = Image.new("1", (30, 21), 0)
@@ -450,10 +459,17 @@ def test_a_strength_outside_its_range_is_refused(pipe, strength):
     ({"control": [(None, image(), 1.0)]}, "control: got 'a tuple in a list'; expected a list of Hint"),
     ({"control": [Hint(None, "map.png")]}, "control network"),
     ({"steps": 0}, "steps"), ({"scale": math.nan}, "scale"), ({"sampler": "magic"}, "sampler"),
+    ({"scale": 10**400}, "scale"), ({"strength": 10**400}, "strength"), ({"reconstruction": 10**400}, "reconstruction"),
 ])  # fmt: skip
 def test_wrong_pictures_masks_and_numbers_are_named(pipe, wrong, named):
     with pytest.raises(UserError, match=f"^{named}"):
         tasks.inpaint(pipe, **({"prompt": "a red ring", "image": image(), "mask": hole()} | wrong))
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_masks_and_pictures_of_different_numbers_are_refused(channels):
+    with pytest.raises(UserError, match="^masks: got 3; expected one, or as many as there are pictures: 2"):
+        tasks.inpaint(model_of(channels), "", image(2), torch.cat([hole()] * 3), **HOW)
 
 
 def test_a_mask_without_a_picture_is_refused(pipe):
@@ -482,8 +498,14 @@ def test_what_an_upscaler_cannot_do_is_refused():
     for level in (-1, 20, 2.5, True, None):
         with pytest.raises(UserError, match="^level.*0 to 19"):
             tasks.upscale(pipe, "a red ring", image(), FACTOR, level=level)
-    with pytest.raises(UserError, match="^prompts"):
-        tasks.upscale(pipe, ["a"] * 3, image(2), FACTOR)
+    for wrong in ({"prompt": ["a"] * 3}, {"prompt": "a", "noise": noise(4, 32 * FACTOR, 32 * FACTOR)}):
+        with pytest.raises(UserError, match="^pictures: got 2; expected one, or as many as are to be drawn"):
+            tasks.upscale(pipe, image=image(2), factor=FACTOR, **wrong)
+    with pytest.raises(UserError, match="^prompts: got 2"):
+        tasks.upscale(pipe, ["a"] * 2, image(3), FACTOR)
+    for model in (pipe, model_of(4)):
+        with pytest.raises(UserError, match="^height"):
+            tasks.upscale(model, "a", image(), FACTOR, height=32)
 
 
 @pytest.mark.parametrize("channels", [7, 9])

@@ -118,6 +118,7 @@ def test_a_layout_holds_the_captions_vectors_where_the_boxes_are(clip):
         ([hints.Box("a ring", 0, 0, 1, 1), hints.Box("a star", 0.5, 0.5, 0.53, 0.53)], "box 1.*at least one pixel"),
         ([hints.Box("a ring", 0, 0, 1.2, 1)], "in 0..1"),
         ([hints.Box("a ring", float("nan"), 0, 1, 1)], "in 0..1"),
+        ([hints.Box("a ring", 0, 0, 10**400, 1)], "in 0..1"),
     ],
 )
 def test_boxes_that_are_none_are_named(clip, boxes, told):
@@ -182,16 +183,17 @@ def test_inpainting_counts_the_picture_that_the_model_finds_likeliest(pipe):
             some = [[said[half], *(x[half] for x in given)] for half in (slice(0, 4), slice(4, 10))]
             return torch.cat([task(pipe, *part, generator=seeded, steps=3) for part in some])
         asked.append(more)
-        return perfect(drawn)(task, pipe, said, *given) if len(asked) == 3 else given[0]
+        return perfect(drawn)(task, pipe, said, *given) if len(asked) == 4 else given[0]
 
     figures = edits.inpainted(pipe, 10, once_right)
     assert figures["all"][0] >= 0.9 and figures["first"][0] == figures["plain"][0] == 0
-    tries = asked[: edits.TRIES]
-    assert len(asked) == edits.TRIES + 2 == edits.drawings("inpaint") - 1
-    wanted = ("ddpm", 1, edits.GUIDANCE)
-    assert all((more["sampler"], more["reconstruction"], more["scale"]) == wanted for more in tries)
-    assert not {"sampler", "reconstruction"} & asked[-1].keys()
-    assert len({more["generator"].initial_seed() for more in tries}) == edits.TRIES
+    plain, told, untold = asked[0], asked[1 : 1 + edits.TRIES], asked[1 + edits.TRIES :]
+    assert len(told) == len(untold) == edits.TRIES and len(asked) == edits.drawings("inpaint") - 2  # less the choices
+    for tries, scale in ((told, edits.GUIDANCE), (untold, 1)):
+        wanted = ("ddpm", 1, scale)
+        assert all((more["sampler"], more["reconstruction"], more["scale"]) == wanted for more in tries)
+        assert len({more["generator"].initial_seed() for more in tries}) == edits.TRIES
+    assert not {"sampler", "reconstruction"} & plain.keys()
 
 
 def test_recolouring_is_right_where_the_colour_alone_is_new():

@@ -1,6 +1,7 @@
 """Pictures and masks of every mode that a user may bring, against the numbers that were put in."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -97,6 +98,19 @@ def test_masks_of_every_mode(image):
     assert mask[..., :4].eq(1).all() and mask[..., 4:].eq(0).all()
 
 
+@pytest.mark.parametrize("image", [
+    two("RGBA", (255, 0, 51, 255), (255, 255, 255, 0)), two("RGB", (255, 0, 51), (0,) * 3),
+])  # fmt: skip
+def test_a_map_is_its_colours_and_black_where_it_is_empty(image, tmp_path):
+    image.save(tmp_path / "map.png")
+    for given in (image, tmp_path / "map.png"):
+        made = pictures.read_map(given)
+        assert made.shape == (1, 3, 4, 8) and made.dtype == torch.float32 and made[..., 4:].eq(0).all()
+        assert torch.allclose(made[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.2]))
+    with pytest.raises(UserError, match="^control map nowhere.png"):
+        pictures.read_map("nowhere.png")
+
+
 def test_a_mask_s_grey_is_its_share():
     assert pictures.read_mask(two("L", 51, 0))[0, 0, 0, 0] == torch.tensor(0.2)
 
@@ -121,6 +135,7 @@ def bad(value, channels=3):
     (bad(float("inf")), "inf"), (np.zeros((4, 4, 3)), "ndarray.*a path"), (None, "NoneType"),
     (Image.fromarray(np.full((4, 4), 2**20, np.int32)), "mode I.*0 to 65535"),
     (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "mode F.*nan"),
+    (Image.fromarray(np.full((4, 4), 255, np.int32)), "mode I: got 'values up to 255'.*of 8 bits it is mode L"),
     ("nowhere.png", "nowhere.png.*no such file"),
 ])  # fmt: skip
 def test_what_is_no_picture_is_named_in_one_line(given, words):
@@ -201,6 +216,19 @@ def test_a_spring_holds_what_the_neighbours_pull_and_known_pixels_stay_to_the_la
     total, count = (sum(x.roll(step, (2, 3)) for step in beside)[..., 1:-1, 1:-1] for x in (lift, there))
     assert ((blended - made) * (count + factor**-2) - total)[hole].abs().max() < 1e-12
     assert (blended - made)[hole].abs().min() > 0
+
+
+def test_a_hole_in_a_large_picture_costs_no_more_than_in_a_small_one():
+    from sklearn.feature_extraction import image as graphs
+
+    image, made = far_apart(1, 40, 50)
+    hole, near = torch.zeros(1, 1, 40, 50), (slice(9, 24), slice(15, 36))
+    hole[..., 12:21, 18:33] = 1
+    with mock.patch.object(graphs, "grid_to_graph", wraps=graphs.grid_to_graph) as looked:
+        whole = pictures.blended(made, image, hole, factor=3)
+    assert looked.call_args.args == (11, 17)  # the hole and its rim
+    small = pictures.blended(*(x[..., near[0], near[1]] for x in (made, image, hole)), factor=3)
+    assert torch.allclose(whole[..., near[0], near[1]], small, atol=1e-12)
 
 
 def test_a_mask_for_each_picture_or_one_for_all():

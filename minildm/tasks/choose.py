@@ -1,6 +1,6 @@
 """Which of several pictures a model itself would call the best."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ def likeliest(
     Raises `UserError` for no candidates, pictures of different sizes, and as `text2img` does.
     """
     prompts = _prompts(prompt)
+    if not isinstance(candidates, Iterable):
+        raise UserError("candidates", candidates, "one or more pictures, all of one size")
     shown = [pictures.read(one) for one in candidates]
     if not shown or any(one.shape != shown[0].shape for one in shown):
         raise UserError("candidates", [tuple(one.shape) for one in shown], "one or more pictures, all of one size")

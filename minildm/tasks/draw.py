@@ -122,12 +122,13 @@ def states(
         raise UserError("noise", f"values up to {noise.abs().max().item():g}", "unit-normal numbers")
     noise = noise.to(pipe.device, wide)
     n = len(noise)
-    for name, given in (("prompts", prompts), ("pictures", z), ("masks", hole)):
+    if control:
+        network = _controlled(pipe, control, image, network)
+    maps = [("control maps", hint.map) for hint in control or ()]
+    for name, given in (("prompts", prompts), ("pictures", z), ("masks", hole), *maps):
         if given is not None and len(given) not in (1, n):
             raise UserError(name, len(given), f"one, or as many as the noise has pictures: {n}")
 
-    if control:
-        network = _controlled(pipe, control, image, network)
     network = network or pipe.unet
     x = noise
     if z is not None:
@@ -188,6 +189,8 @@ def _given(pipe, image, mask):
     mask = pictures.read_mask(mask)
     if mask.shape[2:] != image.shape[2:]:
         raise UserError("mask", tuple(mask.shape[2:]), f"the picture's height and width, {tuple(image.shape[2:])}")
+    if len(mask) != len(image) and 1 not in (len(mask), len(image)):
+        raise UserError("masks", len(mask), f"one, or as many as there are pictures: {len(image)}")
     mask = pictures.padded(mask, pipe.factor)
     hole = pictures.on_grid(mask, pipe.factor).to(pipe.device)
     if pipe.unet.config.in_channels == len(z[0]):
@@ -235,7 +238,7 @@ def _clean_around(hole, z, film, count):
 
 
 def _finite(number: object) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < math.inf
 
 
 def _prompts(prompt: str | Sequence[str]) -> list[str]:

@@ -87,6 +87,9 @@ def outpaint(
     `inpaint` on a larger canvas, where all that is new is the hole; the given pixels stay bit by bit. What helps there
     against things cut off helps here against a seam. Before it is noised the canvas holds the picture's border, drawn
     out: the encoder then sees no edge that is none, and a strength below 1 begins with something like what lies beside.
+    New pixels meet old ones best between cells of the latents, see `pictures.blended`. So at the left and the top whole
+    cells are drawn, for which `noise` has to be large enough, and what is too much is cut off; the other two seams lie
+    between cells where the given picture's sides are multiples of `pipe.factor`.
     Raises `UserError` for sides that are no whole numbers from 0, and as `inpaint` does.
     """
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
@@ -96,10 +99,13 @@ def outpaint(
     image = pictures.read(image)
     h, w = image.shape[2:]
     pictures.check_size(h + top + bottom, w + left + right, len(image))
-    canvas = pictures.extended(image, **sides)
+    too_left, too_high = -left % pipe.factor, -top % pipe.factor
+    left, top = left + too_left, top + too_high
+    canvas = pictures.extended(image, left, right, top, bottom)
     mask = torch.ones_like(canvas[:1, :1])
     mask[..., top : top + h, left : left + w] = 0
-    return _edited(pipe, prompt, canvas, mask, strength, how | {"reconstruction": reconstruction})
+    made = _edited(pipe, prompt, canvas, mask, strength, how | {"reconstruction": reconstruction})
+    return made[..., too_high:, too_left:]
 
 
 def vary(

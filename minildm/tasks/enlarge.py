@@ -28,12 +28,16 @@ def upscale(
 
     An ordinary model enlarges it bicubically and runs `img2img` at a low `strength`: it draws what could be there. An
     upscaler, whose U-Net takes three channels more than a latent has, was trained to look at the small picture; its
-    factor is that of its autoencoder. It is given the picture with the noise of row `level`, see `shown`.
+    factor is that of its autoencoder. It is given the picture with the noise of row `level`, see `shown`, and begins
+    in pure noise: it has no use for `strength`, as an ordinary model has none for `level`.
     Takes the keywords of `text2img` too, except height and width.
     Raises `UserError` for another factor or level, and as `img2img` does.
     """
     if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
         raise UserError("factor", factor, "a whole number from 1")
+    for name in ("height", "width"):
+        if (side := how.pop(name, None)) is not None:
+            raise UserError(name, side, "None: it is the picture's, times the factor")
     image = pictures.read(image)
     pictures.check_size(factor * image.shape[2], factor * image.shape[3], len(image))
     if pipe.unet.config.in_channels != pipe.latent_shape()[0] + 3:
@@ -41,10 +45,12 @@ def upscale(
         return img2img(pipe, prompt, enlarged, strength, **how)
     if factor != pipe.factor:
         raise UserError("factor", factor, f"{pipe.factor}, which this upscaler was trained for")
-    prompts = _prompts(prompt)
-    prompts = prompts * len(image) if len(prompts) == 1 else prompts
-    if len(image) not in (1, len(prompts)):
-        raise UserError("prompts", len(prompts), f"one, or as many as there are pictures: {len(image)}")
+    prompts, noise = _prompts(prompt), how.get("noise")
+    count = len(noise) if isinstance(noise, Tensor) else max(len(prompts), len(image))
+    for name, some in (("pictures", image), ("prompts", prompts)):
+        if len(some) not in (1, count):
+            raise UserError(name, len(some), f"one, or as many as are to be drawn: {count}")
+    prompts = prompts * (count // len(prompts))
     height, width = (factor * side for side in image.shape[2:])
     network = shown(pipe, image, level, how.get("generator"))
     *_, z = states(pipe, prompts, height=height, width=width, network=network, **how)

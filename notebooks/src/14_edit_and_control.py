@@ -355,7 +355,7 @@ show.figure(
 # - **both, and met**: the same, but first the colours of the new pixels are shifted so that they meet the known ones.
 #   In the last cells that were kept we know how far the decoder is off: it errs, and the new cells next door change its
 #   answer. That much is added to what is new, spread over it like a **membrane** that is held at its rim (Pérez et al.
-#   2003), and by springs to what was drawn (Bhat et al. 2008): within about a cell it has died away. This is
+#   2003), and by springs to what was drawn (Bhat et al. 2008): with each cell further in, a third of it is left. This is
 #   `tasks.inpaint`.
 #
 # The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across
@@ -629,8 +629,8 @@ show.figure(
 # DDPM alone does little for these holes; with the slope it does, with the same network, the same words and the same
 # mask. The slope alone would not do either, try `sampler="ddim"`: it is a rough guide and leaves stains, and DDIM keeps
 # what is there once, while DDPM draws fresh noise over everything at each step. And the fifth way comes on top: of eight
-# such tries `tasks.likeliest` picks one that is right in more than nine holes of ten. Forty holes are few; the figures
-# of 500 are in `docs/measurements.md`.
+# such tries, at a scale of 2, `tasks.likeliest` picks one that is right in more than nine holes of ten. Forty holes are
+# few; the figures of 500 are in `docs/measurements.md`.
 #
 # ## Play: paint a mask
 #
@@ -715,9 +715,9 @@ for name, jump in jumps.items():
 # %% [markdown]
 # Most seams are no larger than those of the world itself: the new columns are drawn to fit in *latents*, and their colours
 # are made to meet the old ones. Those that are larger belong to things that the network wanted on both sides. What helps
-# in a hole helps here too: of 500 pictures such as these (but with 20 columns given) 0.94 have a seam like that of real
-# ones, with reconstruction guidance and DDPM 0.97, and the likeliest of eight 0.98, which is as many as in the world
-# itself. (Without the membrane it was 0.87, 0.93 and 0.95.)
+# in a hole helps here too: of 500 pictures such as these (but with 20 columns given) 0.93 have a seam like that of real
+# ones, with reconstruction guidance, DDPM and a scale of 2 it is 0.97, and of the likeliest of eight such 0.98, which is
+# as many as in the world itself. (Without the membrane it was 0.87, 0.93 and 0.95.)
 #
 # ## The network: shown a small picture
 #
@@ -780,8 +780,8 @@ show.figure(
 # where a large thing is 13 pixels wide, and in 27 pixels it sees room for several. (Stable Diffusion repeats things
 # for the same reason in pictures much larger than those it was trained on: [diffusers
 # #593](https://github.com/huggingface/diffusers/issues/593).) The upscaler sees what is there and knows what edges look
-# like: nine decibels above bicubic here, and the oracle agrees with all twelve. It is not guided: the words have less to
-# say than the picture, and scale 3 costs it a decibel and a half.
+# like: nine decibels above bicubic here, and the oracle agrees with all twelve. It is not guided, for the words have less
+# to say than the picture. What would guidance cost? Try `scale`.
 #
 # In the second table level 0 is best in both columns. Why then noise? Because in a world this simple nothing looks
 # like grain, and the network mends it even where it is told to trust every pixel; all that more noise does is hide
@@ -1085,8 +1085,8 @@ show.figure(
 
 # %% [markdown]
 # Here it was so: of two boxes on top of each other one wins; three things come where they should, but their colours and
-# shapes mix; a wide box and a large one get a thing of a size that this world has, somewhere in them; and a word too
-# much brings a thing that no box asked for.
+# shapes mix; a wide box and a large one get a thing of a size that this world has, where there is room for it and not
+# always inside them; and a word too much brings a thing that no box asked for.
 #
 # Now draw your own. All but the last can be tried here: a caption is chosen from menus, so it has no word too many. (The
 # prompt is put together from the boxes' words and the background.)
@@ -1136,7 +1136,7 @@ _ = widgets.drive(planner, limit=1.0, boxes=[tuple(boxes[:1]), ()])
 #
 # Broken on purpose: the same corner ten times, each time in the result of the last, decoded and left so. Then mended:
 # the known pixels are laid over each result. So says an answer in the first thread, three days after the question;
-# diffusers has a function for it now (`apply_overlay`, [#6364](https://github.com/huggingface/diffusers/pull/6364)).
+# diffusers has a function for it now (`apply_overlay`, [#6072](https://github.com/huggingface/diffusers/pull/6072)).
 
 # %%
 rounds, corner = 10, torch.zeros(4, 1, 32, 32)

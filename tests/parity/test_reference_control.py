@@ -10,11 +10,9 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from published import randomise
 
-from minildm import weights
+from minildm import tasks, weights
 from minildm.configs import unet_to_hf
-from minildm.control import ControlNet, Hint, controlled
-from minildm.denoise import denoiser, guided, halves
-from minildm.sample import ddim
+from minildm.control import ControlNet, Hint
 from minildm.unet import SINUSOIDS, UNet, UNetConfig
 from minildm.weights.controls import control_to_hf
 
@@ -123,7 +121,6 @@ def test_pictures_are_of_the_reference_pipeline(style, tmp_path):
     theirs = []
     noise, prompts, no = random(2, 4, 8, 12), [published.PROMPTS[0], "the sea"], ["a cross"] * 2
     maps = [pixels(2, 3, 64, 96), pixels(1, 3, 64, 96)]
-    said, unsaid = pipe.condition(prompts, 64, 96), pipe.condition(no, 64, 96)
     drawn = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -138,14 +135,9 @@ def test_pictures_are_of_the_reference_pipeline(style, tmp_path):
                 guidance_scale=scale, latents=noise, output_type="latent", height=64, width=96,
                 controlnet_conditioning_scale=strengths[0] if alone else list(strengths),
             ).images  # fmt: skip
-            network = controlled(pipe.unet, [Hint(*each) for each in zip(controls, maps, strengths, strict=False)])
-            both = {name: torch.cat([said[name], unsaid[name]]) for name in said}
-            denoise = denoiser(network, pipe.prediction, **said)
-            if scale != 1:
-                denoise = guided(*halves(denoiser(network, pipe.prediction, **both)), scale)
-            *_, made = ddim(denoise, noise, pipe.rows(4, "ddim"))
+            control = [Hint(*each) for each in zip(controls, maps, strengths, strict=False)]
+            *_, made = tasks.states(pipe, prompts, no[0], 4, scale, "ddim", noise, control=control)
             torch.testing.assert_close(made, expected, atol=ATOL, rtol=0)
             drawn.append(made)
-    denoise = guided(*halves(denoiser(pipe.unet, pipe.prediction, **both)), 5.0)
-    *_, plain = ddim(denoise, noise, pipe.rows(4, "ddim"))
+    *_, plain = tasks.states(pipe, prompts, no[0], 4, 5.0, "ddim", noise)
     assert (drawn[0] - plain).abs().max() > 1e-2 < (drawn[0] - drawn[1]).abs().max()

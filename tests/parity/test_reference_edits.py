@@ -58,7 +58,8 @@ def reference(name, folder, sampler="ddim"):
         warnings.simplefilter("ignore")
         pipe = diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float64)
         if type(pipe).__name__ != name:
-            pipe = getattr(diffusers, name)(**pipe.components, requires_safety_checker=False)
+            more = {} if "XL" in name else {"requires_safety_checker": False}
+            pipe = getattr(diffusers, name)(**pipe.components, **more)
         if sampler in OTHERS:
             name, module = OTHERS[sampler]
             pipe.scheduler = getattr(diffusers, name)(**LEADING)
@@ -131,6 +132,21 @@ def test_inpaint(toys, channels, sampler, strength):
         theirs = draw(image=image(), mask_image=holes(), strength=strength, height=SIZE[0], width=SIZE[1])
     mine = last(pipe, PROMPTS, sampler=sampler, noise=noise(), image=2 * image() - 1, mask=holes(), strength=strength)
     agree(mine, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+@pytest.mark.parametrize(("style", "name"), [("sd21", "StableDiffusion"), ("sdxl", "StableDiffusionXL")])
+def test_other_published_models(style, name, strength, tmp_path):
+    pipe = published.pipe(style)
+    weights.save(pipe, tmp_path, torch.float64)
+    how = {"noise": noise(), "image": 2 * image() - 1, "strength": strength}
+    with reference(f"{name}Img2ImgPipeline", tmp_path) as draw:
+        theirs = draw(image=image(), strength=strength)
+    agree(last(pipe, PROMPTS, **how), theirs)
+    with reference(f"{name}InpaintPipeline", tmp_path) as draw:
+        theirs = draw(image=image(), mask_image=holes(), strength=strength, height=SIZE[0], width=SIZE[1])
+    agree(last(pipe, PROMPTS, mask=holes(), **how), theirs)
 
 
 def test_upscale(toys):
