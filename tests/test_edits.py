@@ -498,6 +498,9 @@ def test_what_an_upscaler_cannot_do_is_refused():
     for level in (-1, 20, 2.5, True, None):
         with pytest.raises(UserError, match="^level.*0 to 19"):
             tasks.upscale(pipe, "a red ring", image(), FACTOR, level=level)
+    pipe.low = None  # no noise, but labels
+    with pytest.raises(UserError, match="^level.*0 to 19"):
+        tasks.upscale(pipe, "a red ring", image(), FACTOR, level=20)
     for wrong in ({"prompt": ["a"] * 3}, {"prompt": "a", "noise": noise(4, 32 * FACTOR, 32 * FACTOR)}):
         with pytest.raises(UserError, match="^pictures: got 2; expected one, or as many as are to be drawn"):
             tasks.upscale(pipe, image=image(2), factor=FACTOR, **wrong)

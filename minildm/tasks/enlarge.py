@@ -65,14 +65,14 @@ def shown(
     To the picture is added the noise of row `level` of `pipe.low`, drawn from `generator`, and the network is told the
     level. Trained so, it mends what is wrong with a small picture, and does not enlarge that too (noise conditioning
     augmentation, Ho et al. 2021, arXiv 2106.15282).
-    Raises `UserError` for a level that `pipe.low` does not have.
+    Raises `UserError` for a level that `pipe.low` does not have, or the network no label for.
     """
     wide = torch.promote_types(pipe.dtype, torch.float32)
     image, labels = image.to(pipe.device, wide), pipe.unet.config.num_class_embeds
+    counts = [count for count in (pipe.low and len(pipe.low), labels) if count is not None]
+    if counts and (isinstance(level, bool) or not isinstance(level, int) or not 0 <= level < min(counts)):
+        raise UserError("level", level, f"a whole number from 0 to {min(counts) - 1}")
     if pipe.low is not None:
-        count = len(pipe.low) if labels is None else min(len(pipe.low), labels)
-        if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level < count:
-            raise UserError("level", level, f"a whole number from 0 to {count - 1}")
         row = pipe.low.rows()[level]
         noise = torch.randn(image.shape, dtype=wide, generator=generator).to(pipe.device)  # as the start: on the CPU
         image = row.alpha * image + row.sigma * noise
