@@ -447,6 +447,7 @@ def test_no_caption_of_the_shapes_world_is_warned_of():
         assert not pngs.strange_words(tokenizer, prompt), prompt
 
 
+@pytest.mark.slow
 def test_a_bar_appears_only_after_a_while(picture, model, tmp_path, monkeypatch):
     slow = pngs.film
 

@@ -280,6 +280,7 @@ def test_the_upscaler_is_told_its_noise(pipe):
     assert made.low is not None and made.size == 64
 
 
+@pytest.mark.slow
 def test_evaluate_measures_control_and_editing(pipe, clip):
     net = hinted.control_run(pipe, clip).model.eval().requires_grad_(False)
     steps = []

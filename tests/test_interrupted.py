@@ -508,6 +508,7 @@ def test_lines_after_the_state_are_cut_off_and_none_is_lost(digits, tmp_path):
     assert len({step for step, *_ in metrics(out)}) == len(metrics(out)) == 30
 
 
+@pytest.mark.slow
 def test_a_run_of_few_seconds_takes_no_more_figures_than_seconds(tmp_path):
     for _ in recipes.train("digits-vae", tmp_path / "run", seconds=2.5):
         pass

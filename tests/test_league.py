@@ -114,6 +114,7 @@ def test_the_classifier_names_the_attributes_of_real_pictures_and_of_exchanged_o
     assert torch.equal(other[:, 1:], judging.attributes_right(logits, wanted)[:, 1:])
 
 
+@pytest.mark.slow
 def test_figures_prefer_real_pictures_to_blurred_ones_and_to_noise():
     _, wanted = prompts("one", 128)
     real = render(wanted)

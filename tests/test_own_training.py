@@ -228,6 +228,7 @@ def test_a_sheet_shows_the_average_of_the_weights_from_the_same_noise(trained):
             assert pngs.apart(saved, first) > 1
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_weights_interrupted_or_not(trained, folder, vae, tmp_path, monkeypatch):
     plan = functools.partial(own.plan, "latent", folder, vae=vae, settings=TINY)
     monkeypatch.setattr(recipes, "fit", functools.partial(train.fit, save_every=0))
@@ -259,6 +260,7 @@ def test_another_run_does_not_go_on_in_a_folder(folder, vae, tmp_path, trained):
     assert not (folder / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_while_caching_costs_a_file_of_latents_at_most(folder, vae, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(own.latents, "SHARD", 4)
     plan = functools.partial(own.plan, "latent", folder, vae=vae, settings=TINY, seed=3)

@@ -185,6 +185,7 @@ test_train.a_run(steps=60, path=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_weights(tmp_path):
     path = tmp_path / "state.pt"
     command = [sys.executable, "-c", CHILD, str(path), os.path.dirname(__file__)]
