@@ -22,6 +22,7 @@ FIELDS = {  # further ones of a recipe, each there only where it was asked for
     "control": list,  # of [network, file of its map, weight]
     "layout": list,  # of [caption, left, top, right, bottom]
     "given": dict,  # hashes of all of these files and networks, by name
+    "zoom": int,  # how often the file has each pixel in a row, and each row
 }
 KEY = "minildm"  # the name of the text in a PNG file that holds a recipe, as JSON
 LAYOUT, CLIP = "layout", "clip"  # the shipped networks that put things into boxes
@@ -100,7 +101,7 @@ def keywords(recipe: dict, pipe: LatentDiffusion) -> dict:
     height = width = pipe.size
     if "image" in recipe:
         large = pictures.read(Path(recipe["image"]))
-        image = _as_drawn(recipe["image"], large, pipe.size)
+        image = _as_drawn(recipe["image"], large)
         height, width = image.shape[2:]
         size, zoom = large.shape[2:], large.shape[2] // image.shape[2]
         mask = None if "mask" not in recipe else _fit(pictures.read_mask(Path(recipe["mask"])), size, zoom)
@@ -128,10 +129,10 @@ def remarks(image: Tensor, pipe: LatentDiffusion) -> str:
     return f"the picture has {width} x {height} pixels, and the model has learned from {pipe.size} x {pipe.size}{slow}"
 
 
-def _as_drawn(file: str, image: Tensor, size: int) -> Tensor:
+def _as_drawn(file: str, image: Tensor) -> Tensor:
     """A picture that `minildm picture` saved has its pixels several times: once is enough. Any other stays as it is.
 
-    Where little is left to see, many sizes would do: the model's own, `size`, goes first, then the smallest from 8.
+    How often, its recipe says; where that has no "zoom" yet it is as often as can be.
     Raises `UserError` for a grid of several.
     """
     from PIL import Image
@@ -146,14 +147,16 @@ def _as_drawn(file: str, image: Tensor, size: int) -> Tensor:
         return image
     if (count := recipe.get("count", 1)) != 1:
         raise UserError(f"picture {file}", f"a grid of {count} pictures", "one, drawn with --count 1")
-    least = min(image.shape[2:])
-    for zoom in (least // size, *range(least // 8, 1, -1)):
-        if zoom < 2:
-            continue
+    known = recipe.get("zoom")
+    for zoom in [known] if _is_zoom(known) else range(min(image.shape[2:]), 1, -1):
         small = image[..., ::zoom, ::zoom]
         if torch.equal(small.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), image):
             return small
     return image
+
+
+def _is_zoom(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number > 0
 
 
 def _fit(drawn: Tensor, size: Sequence[int] | None, zoom: int) -> Tensor:

@@ -38,11 +38,14 @@ def read(given: Given) -> Tensor:
     return _pixels(rgb(given)) / 127.5 - 1
 
 
-def read_map(given: "str | Path | Image") -> Tensor:
+def read_map(given: Given) -> Tensor:
     """A control map of colours, (1, 3, h, w) in 0..1, float32, from a file or a PIL image of any mode.
 
-    What is transparent is black, as with masks: lines on an empty layer are a map too. `UserError` as by `rgb`.
+    What is transparent is black, as with masks: bright lines on an empty layer are a map too. A tensor (b, 3, h, w) in
+    0..1 is one already. Raises `UserError` as `read` does.
     """
+    if isinstance(given, Tensor):
+        return _checked("control map", given, 3, 0)
     return _pixels(_over(_opened(given, "control map"), "black", "control map")) / 255
 
 
@@ -169,8 +172,9 @@ def _eight_bits(image: "Image", name: str) -> "Image":
     low, high = float(grey.min()), float(grey.max())
     if not 0 <= low <= high <= top:  # also false where one of them is no number
         raise UserError(f"{name} of mode {image.mode}", f"values {low:g} to {high:g}", f"grey from 0 to {top}")
-    if image.mode == "I" and 0 < high <= 255:  # of 8 bits, or nearly black: who knows
-        raise UserError(f"{name} of mode I", f"values up to {high:g}", f"grey from 0 to {top}; of 8 bits it is mode L")
+    if image.mode != "F" and 0 < high <= 255:  # of 8 bits, or nearly black: who knows
+        wanted = f"grey from 0 to {top}; of 8 bits it is mode L"
+        raise UserError(f"{name} of mode {image.mode}", f"values up to {high:g}", wanted)
     return Image.fromarray((grey * (255 / top)).round().astype(np.uint8))
 
 

@@ -173,9 +173,14 @@ def film(pipe: LatentDiffusion, recipe: Recipe, more: dict) -> Iterator[Tensor]:
     return states(pipe, [recipe["prompt"]] * recipe["count"], **options, generator=generator, **more)
 
 
+def zoom_of(pictures: Tensor) -> int:
+    """How often `grid` repeats each pixel of pictures (n, 3, h, w), so that small ones can be seen."""
+    return max(1, 128 // pictures.shape[2])
+
+
 def grid(pictures: Tensor) -> "Image":
     """Pictures (n, 3, h, w) in -1..1 as one image: small ones enlarged, several in thin frames row by row."""
-    n, zoom = len(pictures), max(1, 128 // pictures.shape[2])
+    n, zoom = len(pictures), zoom_of(pictures)
     cells = pictures.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     if n > 1:  # else white pictures would run into one another
         cells = torch.nn.functional.pad(cells, (1, 1, 1, 1), value=0.6)

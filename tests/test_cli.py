@@ -106,6 +106,7 @@ def test_a_picture_carries_its_recipe(picture, model):
         "model": str(model),
         "hash": weights.fingerprint(model),
         "version": minildm.__version__,
+        "zoom": 4,
     }
     told = works("recipe", path).stdout
     for value in recipe.values():

@@ -161,15 +161,30 @@ def test_a_picture_of_our_own_is_taken_at_the_size_it_was_drawn_in(draw, tmp_pat
     assert "2 pictures" in line and "--count 1" in line
 
 
-@pytest.mark.parametrize("right", ["black", "white"])
-def test_a_flat_picture_of_our_own_keeps_its_size_too(draw, tmp_path, right):
-    draw()
-    recipe = pngs.read(tmp_path / "a.png")[1]
-    flat = Image.new("RGB", (128, 128), "black")  # as if painted over, which keeps a file's texts
-    flat.paste(right, (64, 0, 128, 128))
-    pngs.save(flat, tmp_path / "own.png", recipe)
-    made = draw("--image", tmp_path / "own.png", "--strength", 0)
-    assert torch.equal(made, pixels_of(tmp_path / "own.png")[..., ::4, ::4])
+@pytest.mark.parametrize(
+    "small, zoom", [((32, 32), 4), ((16, 24), 8), ((20, 20), 6), ((128, 128), 1), ((150, 90), 1)]
+)
+def test_a_picture_of_our_own_keeps_its_size_whatever_is_left_to_see_in_it(here, tmp_path, small, zoom):
+    """A flat one could be of any size."""
+    pipe, path = weights.load(here / "model"), tmp_path / "own.png"
+    noisy = torch.rand(1, 3, *small, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for drawn in (noisy, torch.full_like(noisy, -1.0)):
+        assert pngs.zoom_of(drawn) == zoom
+        pngs.save(pngs.grid(drawn), path, {"count": 1, "zoom": zoom})
+        assert given.keywords({"image": str(path)}, pipe)["image"].shape == drawn.shape
+    for unknown in ({}, {"zoom": 0}, {"zoom": "4"}):  # of an earlier version, or written by hand
+        pngs.save(pngs.grid(noisy), path, {"count": 1} | unknown)
+        assert given.keywords({"image": str(path)}, pipe)["image"].shape == noisy.shape
+    pngs.save(pngs.grid(noisy), path, {"count": 1, "zoom": 2 * zoom + 1})  # no longer as it was saved
+    assert given.keywords({"image": str(path)}, pipe)["image"].shape[2] == small[0] * zoom
+
+
+def test_a_map_s_empty_layer_is_black(draw, here):
+    lines = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+    lines.paste((255, 255, 255, 255), (10, 4, 11, 30))
+    lines.save(here / "layer.png")
+    told = given.keywords({"control": [["outlines", "layer.png", 1.0]]}, weights.load("model"))
+    assert told["control"][0].map.sum() == 3 * 26
 
 
 def test_boxes_are_those_of_the_given_picture_and_not_of_one_padded_to_whole_cells(draw, here):

@@ -288,6 +288,7 @@ def test_maps_are_one_or_as_many_as_pictures_with_guidance_and_without(drawn, ma
     told = f"^control maps: got {maps}; expected one, or as many as the noise has pictures: {drawn}"
     with pytest.raises(UserError, match=told):
         tasks.text2img(pipe, "a red ring", steps=2, scale=scale, noise=torch.randn(drawn, 4, 8, 8), control=[hint])
+    assert len(tasks.text2img(pipe, "a red ring", steps=2, scale=scale, control=[hint])) == maps
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import test_sample
 import tiny
 import torch
 from PIL import Image
+from test_control import trained
 
 from minildm import levels, pictures, tasks
 from minildm.control import Hint
@@ -328,6 +329,21 @@ def test_outpaint_lets_the_given_picture_begin_between_cells(pipe):
         assert torch.equal(made, whole[..., 8 - top :, 8 - left :])
 
 
+def test_maps_go_with_what_outpaint_makes(pipe):
+    """A map of whole cells at the left, of which three columns are cut off, and one that begins where it is cut."""
+    large = torch.rand(1, 3, 32, 40)
+    large[..., :3] = large[..., 3:4]
+    net = trained(pipe.unet)
+    how = {"noise": noise(1, 32, 40), **HOW}
+    whole = tasks.outpaint(pipe, "", image(), left=8, control=[Hint(net, large)], **how)
+    made = tasks.outpaint(pipe, "", image(), left=5, control=[Hint(net, large[..., 3:])], **how)
+    assert torch.equal(made, whole[..., 3:])
+    assert not torch.equal(made, tasks.outpaint(pipe, "", image(), left=5, **how))
+    for wrong in ([Hint(net, large)], Hint(net, large), [Hint(net, 3)]):
+        with pytest.raises(UserError, match="^control"):
+            tasks.outpaint(pipe, "", image(), left=5, control=wrong, **how)
+
+
 def test_files_of_any_kind_are_edited(pipe, tmp_path):
     Image.new("RGB", (30, 21), "red").save(tmp_path / "picture.jpg")
     mask = Image.new("1", (30, 21), 0)
@@ -506,6 +522,9 @@ def test_what_an_upscaler_cannot_do_is_refused():
             tasks.upscale(pipe, image=image(2), factor=FACTOR, **wrong)
     with pytest.raises(UserError, match="^prompts: got 2"):
         tasks.upscale(pipe, ["a"] * 2, image(3), FACTOR)
+    for wrong in (torch.tensor(1.0), torch.zeros(0, 4, 32, 32), torch.zeros(4, 32, 32)):
+        with pytest.raises(UserError, match="^noise"):
+            tasks.upscale(pipe, ["a"] * 2, image(2), FACTOR, level=0, noise=wrong)
     for model in (pipe, model_of(4)):
         with pytest.raises(UserError, match="^height"):
             tasks.upscale(model, "a", image(), FACTOR, height=32)

@@ -72,3 +72,5 @@ def test_each_prompt_has_its_own_choice_and_equals_give_the_first(pipe, drawn, s
 def test_what_cannot_be_compared_is_named(pipe, prompt, shapes, named):
     with pytest.raises(UserError, match=f"^{named}"):
         tasks.likeliest(pipe, prompt, [torch.zeros(b, 3, h, w) for b, h, w in shapes])
+    with pytest.raises(UserError, match="^candidates: got 5"):
+        tasks.likeliest(pipe, "a red ring", 5)

@@ -82,6 +82,11 @@ def test_grey_of_every_depth(tmp_path):
     assert colours(pictures.read(two("1", 0, 1)))[:2] == [(0,) * 3, (255,) * 3]
 
 
+def test_black_is_black_in_every_depth():
+    for dtype in (np.uint8, np.uint16, np.int32, np.float32):
+        assert pictures.read(Image.fromarray(np.zeros((4, 4), dtype))).eq(-1).all()
+
+
 def test_inks_of_print(tmp_path):
     two("CMYK", (0, 255, 255, 0), (0, 0, 0, 255)).save(tmp_path / "inks.tiff")
     assert colours(pictures.read(tmp_path / "inks.tiff"))[:2] == [(255, 0, 0), (0, 0, 0)]
@@ -107,8 +112,10 @@ def test_a_map_is_its_colours_and_black_where_it_is_empty(image, tmp_path):
         made = pictures.read_map(given)
         assert made.shape == (1, 3, 4, 8) and made.dtype == torch.float32 and made[..., 4:].eq(0).all()
         assert torch.allclose(made[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.2]))
-    with pytest.raises(UserError, match="^control map nowhere.png"):
-        pictures.read_map("nowhere.png")
+    assert torch.equal(pictures.read_map(made), made)
+    for wrong in ("nowhere.png", made * 255, 5):
+        with pytest.raises(UserError, match="^control map"):
+            pictures.read_map(wrong)
 
 
 def test_a_mask_s_grey_is_its_share():
@@ -136,6 +143,7 @@ def bad(value, channels=3):
     (Image.fromarray(np.full((4, 4), 2**20, np.int32)), "mode I.*0 to 65535"),
     (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "mode F.*nan"),
     (Image.fromarray(np.full((4, 4), 255, np.int32)), "mode I: got 'values up to 255'.*of 8 bits it is mode L"),
+    (Image.fromarray(np.full((4, 4), 255, np.uint16)), "mode I;16: got 'values up to 255'.*of 8 bits it is mode L"),
     ("nowhere.png", "nowhere.png.*no such file"),
 ])  # fmt: skip
 def test_what_is_no_picture_is_named_in_one_line(given, words):

@@ -100,9 +100,10 @@ def recipe(
 
 
 def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", dict]:
-    """The image that a recipe asks for, drawn by the model it names (or by `source`), and the hashes that belong to it.
+    """The image that a recipe asks for, drawn by the model it names (or by `source`), and what belongs to it.
 
-    They are fields of a recipe: the model's, and those of all files and networks given beside it, if any.
+    Those are fields of a recipe: how much it is enlarged, and hashes, of the model, and of all files and networks given
+    beside it, if any.
     Raises `UserError` if a hash in the recipe is another, and for all that is wrong with the recipe.
     """
     from tqdm import tqdm
@@ -137,6 +138,8 @@ def _drawn(recipe: pngs.Recipe, source: str | None = None) -> tuple["Image", dic
     bar = tqdm(film, "picture", total, bar_format=BAR, delay=2, leave=False, file=sys.stderr)
     with torch.no_grad():
         if "image" in more:
-            return pngs.grid(finish(pipe, bar, more["image"], more["mask"]).cpu()), hashes
-        (z,) = deque(bar, maxlen=1)
-        return pngs.grid(pipe.decode(z).cpu()), hashes
+            drawn = finish(pipe, bar, more["image"], more["mask"])
+        else:
+            (z,) = deque(bar, maxlen=1)
+            drawn = pipe.decode(z)
+    return pngs.grid(drawn.cpu()), hashes | {"zoom": pngs.zoom_of(drawn)}

@@ -108,9 +108,12 @@ def states(
         height, width = (side * pipe.factor for side in z.shape[2:])
     elif mask is not None:
         raise UserError("image", None, "the picture that the mask belongs to")
+    if control:
+        network = _controlled(pipe, control, image, network)
+    maps = [("control maps", hint.map) for hint in control or ()]
     shape = pipe.latent_shape(height, width)
     if noise is None:
-        n = max(len(prompts), *(len(part) for part in (z, hole) if part is not None), 1)
+        n = max(len(prompts), *(len(part) for part in (z, hole, *(m for _, m in maps)) if part is not None), 1)
         pictures.check_size(shape[1] * pipe.factor, shape[2] * pipe.factor, n)
         noise = torch.randn(n, *shape, generator=generator)  # on the CPU: a seed means the same start on every device
     elif not isinstance(noise, Tensor) or not noise.is_floating_point():
@@ -122,9 +125,6 @@ def states(
         raise UserError("noise", f"values up to {noise.abs().max().item():g}", "unit-normal numbers")
     noise = noise.to(pipe.device, wide)
     n = len(noise)
-    if control:
-        network = _controlled(pipe, control, image, network)
-    maps = [("control maps", hint.map) for hint in control or ()]
     for name, given in (("prompts", prompts), ("pictures", z), ("masks", hole), *maps):
         if given is not None and len(given) not in (1, n):
             raise UserError(name, len(given), f"one, or as many as the noise has pictures: {n}")

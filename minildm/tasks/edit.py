@@ -2,7 +2,7 @@
 
 All take the keywords of `text2img` too (negative, steps, scale, sampler, noise, generator, control), except height
 and width: a picture has its own. Sizes that are no multiple of the autoencoder's factor are padded on the way in and
-cropped on the way out; `noise` and control maps have the padded size.
+cropped on the way out; `noise` has the padded size, control maps that of the picture.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import pictures
+from ..control import Hint, listed
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from .draw import states
@@ -89,7 +90,8 @@ def outpaint(
     out: the encoder then sees no edge that is none, and a strength below 1 begins with something like what lies beside.
     New pixels meet old ones best between cells of the latents, see `pictures.blended`. So at the left and the top whole
     cells are drawn, for which `noise` has to be large enough, and what is too much is cut off; the other two seams lie
-    between cells where the given picture's sides are multiples of `pipe.factor`.
+    between cells where the given picture's sides are multiples of `pipe.factor`. Maps of `control` are as large as what
+    comes back.
     Raises `UserError` for sides that are no whole numbers from 0, and as `inpaint` does.
     """
     sides = {"left": left, "right": right, "top": top, "bottom": bottom}
@@ -102,6 +104,9 @@ def outpaint(
     too_left, too_high = -left % pipe.factor, -top % pipe.factor
     left, top = left + too_left, top + too_high
     canvas = pictures.extended(image, left, right, top, bottom)
+    if control := how.get("control"):
+        listed(control)
+        how["control"] = [_moved(hint, too_left, too_high) for hint in control]
     mask = torch.ones_like(canvas[:1, :1])
     mask[..., top : top + h, left : left + w] = 0
     made = _edited(pipe, prompt, canvas, mask, strength, how | {"reconstruction": reconstruction})
@@ -136,6 +141,11 @@ def finish(
     if mask is None:
         return made
     return pictures.blended(made, image, pictures.read_mask(mask), pipe.factor)
+
+
+def _moved(hint: Hint, left: int, top: int) -> Hint:
+    fits = isinstance(hint.map, Tensor) and hint.map.ndim == 4 and hint.map.numel()  # what is no map is told later
+    return hint._replace(map=pictures.extended(hint.map, left=left, top=top)) if fits else hint
 
 
 def _edited(pipe, prompt, image, mask, strength, how):

@@ -46,7 +46,8 @@ def upscale(
     if factor != pipe.factor:
         raise UserError("factor", factor, f"{pipe.factor}, which this upscaler was trained for")
     prompts, noise = _prompts(prompt), how.get("noise")
-    count = len(noise) if isinstance(noise, Tensor) else max(len(prompts), len(image))
+    drawn = isinstance(noise, Tensor) and noise.ndim == 4 and len(noise)  # else `states` tells what is wrong with it
+    count = drawn or max(len(prompts), len(image))
     for name, some in (("pictures", image), ("prompts", prompts)):
         if len(some) not in (1, count):
             raise UserError(name, len(some), f"one, or as many as are to be drawn: {count}")

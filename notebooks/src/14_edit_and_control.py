@@ -355,8 +355,8 @@ show.figure(
 # - **both, and met**: the same, but first the colours of the new pixels are shifted so that they meet the known ones.
 #   In the last cells that were kept we know how far the decoder is off: it errs, and the new cells next door change its
 #   answer. That much is added to what is new, spread over it like a **membrane** that is held at its rim (Pérez et al.
-#   2003), and by springs to what was drawn (Bhat et al. 2008): with each cell further in, a third of it is left. This is
-#   `tasks.inpaint`.
+#   2003), and by springs to what was drawn (Bhat et al. 2008): with each cell further in from a straight rim about a
+#   third of it is left. This is `tasks.inpaint`.
 #
 # The table counts how many known pixels moved by more than 1 of 255, and how much neighbouring pixels differ *across
 # the rim* of the mask. It does so twice: for a mask whose rim lies between cells of the latents, and for one two
@@ -409,7 +409,7 @@ show.figure(
 #
 # Two pixels off, little helps. The cells at the rim are drawn anew as a whole, and then half of each is covered by the
 # old pixels again. What was drawn there, the old pixels do not go on with, and so they hold no membrane: it would pull
-# the colour of one thing far into another. So choose masks on the grid where you can, and let them reach a little beyond
+# the colour of one thing into another. So choose masks on the grid where you can, and let them reach a little beyond
 # what is to go, so that their rim lies where there is only ground.
 #
 # ### A mask on the grid of latents
