@@ -97,7 +97,7 @@ def test_the_recipe_holds_it_all_and_draws_it_again(draw, tmp_path):
     assert set(recipe["given"]) == {"scene.png", "hole.png", "map.png", "outlines", "./layout", "./clip"}
     told = works("recipe", tmp_path / "a.png").stdout
     for words in ("--image scene.png", "--strength 0.75", "--reconstruction 0.5", "--control outlines=map.png@0.5",
-                  "--layout 'a ring=0.5,0.5,0.9,0.9'"):  # fmt: skip
+                  "--layout 'a ring=0.5,0.5,0.9,0.9'", "\nreconstruction: 0.5\n"):  # fmt: skip
         assert words in told
     assert "at most 0/255" in works("recipe", tmp_path / "a.png", "--again").stdout
     assert pngs.read(tmp_path / "a-again.png")[1] == recipe

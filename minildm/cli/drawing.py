@@ -87,9 +87,10 @@ def recipe(
         return
     before, recipe = pngs.read(path)
     if not again:
-        for name, value in recipe.items():
-            typer.echo(f"{name + ':':<10}{value if value is not None else ''}".rstrip())
-        typer.echo(f"{'command:':<10}{pngs.command(recipe, path)}")
+        rows = recipe | {"command": pngs.command(recipe, path)}
+        width = 2 + max(map(len, rows))
+        for name, value in rows.items():
+            typer.echo(f"{name + ':':<{width}}{value if value is not None else ''}".rstrip())
         return
     out = pngs.named(out or path.with_name(f"{path.stem}-again.png"))
     if recipe["version"] != minildm.__version__:
