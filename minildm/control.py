@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -132,6 +133,18 @@ def listed(hints: Sequence[Hint]) -> None:
     for hint in hints:
         if not isinstance(hint, Hint):
             raise UserError("control", f"a {type(hint).__name__} in a {type(hints).__name__}", wanted)
+
+
+def mapped(hints: Sequence[Hint], change: Callable[[Tensor], Tensor]) -> list[Hint]:
+    """The hints with `change` made to their maps; what is no map stays, and `check` tells. `UserError` as `listed`."""
+    listed(hints)
+    made = []
+    for hint in hints:
+        if isinstance(hint.map, Tensor) and hint.map.ndim == 4 and hint.map.numel():
+            map_ = hint.map.float() if hint.map.dtype == torch.bool else hint.map  # torch pads no booleans
+            hint = hint._replace(map=change(map_))
+        made.append(hint)
+    return made
 
 
 def controlled(unet: UNet, hints: Sequence[Hint]) -> Callable[..., Tensor]:

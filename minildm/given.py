@@ -147,16 +147,12 @@ def _as_drawn(file: str, image: Tensor) -> Tensor:
         return image
     if (count := recipe.get("count", 1)) != 1:
         raise UserError(f"picture {file}", f"a grid of {count} pictures", "one, drawn with --count 1")
-    known = recipe.get("zoom")
-    for zoom in [known] if _is_zoom(known) else range(min(image.shape[2:]), 1, -1):
+    known = recipe.get("zoom")  # of a hand-written recipe it may be anything
+    for zoom in [known] if type(known) is int and known > 0 else range(min(image.shape[2:]), 1, -1):
         small = image[..., ::zoom, ::zoom]
         if torch.equal(small.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), image):
             return small
     return image
-
-
-def _is_zoom(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number > 0
 
 
 def _fit(drawn: Tensor, size: Sequence[int] | None, zoom: int) -> Tensor:

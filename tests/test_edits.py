@@ -339,6 +339,9 @@ def test_maps_go_with_what_outpaint_makes(pipe):
     made = tasks.outpaint(pipe, "", image(), left=5, control=[Hint(net, large[..., 3:])], **how)
     assert torch.equal(made, whole[..., 3:])
     assert not torch.equal(made, tasks.outpaint(pipe, "", image(), left=5, **how))
+    lines = (large > 0.5)[..., 3:]  # of true and false
+    drawn = [tasks.outpaint(pipe, "", image(), left=5, control=[Hint(net, m)], **how) for m in (lines, lines.float())]
+    assert torch.equal(*drawn)
     for wrong in ([Hint(net, large)], Hint(net, large), [Hint(net, 3)]):
         with pytest.raises(UserError, match="^control"):
             tasks.outpaint(pipe, "", image(), left=5, control=wrong, **how)

@@ -190,7 +190,7 @@ def test_a_cell_is_painted_anew_if_any_pixel_is():
 
 
 def far_apart(b=2, h=9, w=12):
-    """A given picture and a made one of other numbers, small enough that none is cut at -1 and 1; float64."""
+    """A given picture and a made one of other numbers, small enough that nothing is cut at -1 and 1; float64."""
     return torch.rand(2, b, 3, h, w, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.3
 
 

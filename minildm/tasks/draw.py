@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import pictures
-from ..control import STRONGEST, controlled, listed
+from ..control import STRONGEST, controlled, mapped
 from ..denoise import beside, clamped, denoiser, guided, halves, keep, reconstructing
 from ..files import UserError
 from ..levels import Denoiser, Level, rescaled
@@ -110,10 +110,12 @@ def states(
         raise UserError("image", None, "the picture that the mask belongs to")
     if control:
         network = _controlled(pipe, control, image, network)
-    maps = [("control maps", hint.map) for hint in control or ()]
+    parts = [("prompts", prompts), ("pictures", z), ("masks", hole)]
+    parts += [("control maps", hint.map) for hint in control or ()]
+    counts = [(name, len(part)) for name, part in parts if part is not None]
     shape = pipe.latent_shape(height, width)
     if noise is None:
-        n = max(len(prompts), *(len(part) for part in (z, hole, *(m for _, m in maps)) if part is not None), 1)
+        n = max(count for _, count in counts)
         pictures.check_size(shape[1] * pipe.factor, shape[2] * pipe.factor, n)
         noise = torch.randn(n, *shape, generator=generator)  # on the CPU: a seed means the same start on every device
     elif not isinstance(noise, Tensor) or not noise.is_floating_point():
@@ -125,9 +127,9 @@ def states(
         raise UserError("noise", f"values up to {noise.abs().max().item():g}", "unit-normal numbers")
     noise = noise.to(pipe.device, wide)
     n = len(noise)
-    for name, given in (("prompts", prompts), ("pictures", z), ("masks", hole), *maps):
-        if given is not None and len(given) not in (1, n):
-            raise UserError(name, len(given), f"one, or as many as the noise has pictures: {n}")
+    for name, count in counts:
+        if count not in (1, n):
+            raise UserError(name, count, f"one, or as many as the noise has pictures: {n}")
 
     network = network or pipe.unet
     x = noise
@@ -204,11 +206,8 @@ def _controlled(pipe, control, image, network):
     if network is not None:
         raise UserError("control", f"{len(control)} hints", "none: an upscaler follows its small picture")
     if image is not None:
-        listed(control)  # before its maps are looked at; `controlled` does so in any case
-        maps = [h.map for h in control]
-        sized = [isinstance(m, Tensor) and m.ndim == 4 and m.shape[2:] == image.shape[2:] for m in maps]
-        maps = [pictures.padded(m, pipe.factor) if fits else m for m, fits in zip(maps, sized, strict=True)]
-        control = [h._replace(map=m) for h, m in zip(control, maps, strict=True)]
+        size = image.shape[2:]
+        control = mapped(control, lambda m: pictures.padded(m, pipe.factor) if m.shape[2:] == size else m)
     return controlled(pipe.unet, control)
 
 

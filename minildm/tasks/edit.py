@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import pictures
-from ..control import Hint, listed
+from ..control import mapped
 from ..files import UserError
 from ..pipe import LatentDiffusion
 from .draw import states
@@ -105,8 +105,7 @@ def outpaint(
     left, top = left + too_left, top + too_high
     canvas = pictures.extended(image, left, right, top, bottom)
     if control := how.get("control"):
-        listed(control)
-        how["control"] = [_moved(hint, too_left, too_high) for hint in control]
+        how["control"] = mapped(control, lambda map_: pictures.extended(map_, left=too_left, top=too_high))
     mask = torch.ones_like(canvas[:1, :1])
     mask[..., top : top + h, left : left + w] = 0
     made = _edited(pipe, prompt, canvas, mask, strength, how | {"reconstruction": reconstruction})
@@ -141,11 +140,6 @@ def finish(
     if mask is None:
         return made
     return pictures.blended(made, image, pictures.read_mask(mask), pipe.factor)
-
-
-def _moved(hint: Hint, left: int, top: int) -> Hint:
-    fits = isinstance(hint.map, Tensor) and hint.map.ndim == 4 and hint.map.numel()  # what is no map is told later
-    return hint._replace(map=pictures.extended(hint.map, left=left, top=top)) if fits else hint
 
 
 def _edited(pipe, prompt, image, mask, strength, how):
