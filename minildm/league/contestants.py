@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -126,11 +126,12 @@ class Contestant:
         """
         begun = self.clock()
 
-        def fitted(part: str, run: Run, until: float) -> Iterator[Progress]:
+        def fitted(part: str, made: Callable[[], Run], until: float) -> Iterator[Progress]:
             started = self.clock()
+            run = made()
             run.model.to(self.device)
             ema = EMA(run.model, run.ema)
-            for now in fit(run.model, run.loss, seconds=until - (started - begun), lr=lr, ema=ema, seed=self.seed,
+            for now in fit(run.model, run.loss, seconds=until - (self.clock() - begun), lr=lr, ema=ema, seed=self.seed,
                            autocast=run.autocast, clock=self.clock):  # fmt: skip
                 spent = self.clock() - begun
                 yield Progress(now.step, min(1.0, spent / seconds), spent, now.loss, now.rate)
@@ -140,9 +141,9 @@ class Contestant:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.entry in ("latent", "flow"):
-                yield from fitted("autoencoder", self._autoencoder(), seconds * AUTOENCODER)
+                yield from fitted("autoencoder", self._autoencoder, seconds * AUTOENCODER)
                 self.vae = self.model
-            yield from fitted("drawing", self._drawing(), seconds)
+            yield from fitted("drawing", self._drawing, seconds)
 
     def _autoencoder(self) -> Run:
         return runs.vae_run(VAE_CONFIG, BATCH, objects=1)
